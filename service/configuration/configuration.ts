@@ -1,0 +1,13 @@
+/**
+ * What permafrost.conf says, read once when the daemon starts.
+ * Keys, units and defaults are in the table of `fields.ts`.
+ */
+export interface Configuration {
+  /** The spare device as written in the file, or null when none is configured. */
+  readonly spareDevice: string | null
+  /** Memory that has to stay free for what still runs after the snapshot. */
+  readonly overheadBytes: number
+  readonly freezeTimeoutMs: number
+  /** 0: as many as there are CPUs. */
+  readonly compressionThreads: number
+}

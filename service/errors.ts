@@ -1,0 +1,300 @@
+import {getSystemErrorName} from 'node:util'
+
+/**
+ * Every error that may reach a person, one class a cause, told apart by class and
+ * fields, never by text.
+ *
+ * - `RefusedError`: nothing was changed and nothing was frozen.
+ * - `FailedError`: something had begun; whoever catches it has rolled it back.
+ *
+ * `busName` is the name under which the error travels on D-Bus.
+ */
+export class PermafrostError extends Error {
+  readonly busName: string = 'org.permafrost1.Error.Failed'
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = new.target.name
+  }
+}
+
+export class RefusedError extends PermafrostError {
+  override readonly busName: string = 'org.permafrost1.Error.Refused'
+}
+
+export class FailedError extends PermafrostError {}
+
+/** The name of an errno as the kernel's manual pages print it, such as EBUSY. */
+export function errnoName(errno: number): string {
+  try {
+    return getSystemErrorName(-Math.abs(errno))
+  } catch {
+    return `errno ${Math.abs(errno)}`
+  }
+}
+
+/** The text of anything thrown, for use behind the colon of another error's text. */
+export function causeText(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause)
+  const code: unknown = Reflect.get(cause, 'code')
+  const isSystemError = typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) && 'syscall' in cause
+  return isSystemError ? code : cause.message
+}
+
+// Refusals
+
+export class NotRootError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.NotRoot'
+
+  constructor(readonly attempt: string) {
+    super(`Cannot ${attempt}: this needs root`)
+  }
+}
+
+export class NotAuthorizedError extends RefusedError {
+  override readonly busName = 'org.freedesktop.DBus.Error.AccessDenied'
+
+  constructor(readonly method: string, cause: string, options?: ErrorOptions) {
+    super(`Cannot allow '${method}': ${cause}`, options)
+  }
+}
+
+export class InvalidArgumentsError extends RefusedError {
+  override readonly busName = 'org.freedesktop.DBus.Error.InvalidArgs'
+
+  constructor(readonly method: string, cause: string) {
+    super(`Cannot call '${method}': ${cause}`)
+  }
+}
+
+export class KernelTooOldError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.KernelTooOld'
+
+  constructor(readonly release: string) {
+    super(`Cannot hibernate on kernel '${release}': it lacks freeze_processes() and snapshot_kernel(); boot a Permafrost kernel`)
+  }
+}
+
+export class NoSpareDeviceError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.NoSpareDevice'
+
+  constructor(readonly device: string | null, options?: ErrorOptions) {
+    super(
+      device === null
+        ? "Cannot hibernate: no spare device is configured; run 'permafrost setup DEVICE'"
+        : `Cannot use spare device '${device}': ${options === undefined ? 'there is no such block device' : causeText(options.cause)}`,
+      options,
+    )
+  }
+}
+
+/** The device is there, but `permafrost setup` never claimed it. */
+export class SpareNotSetUpError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.SpareNotSetUp'
+
+  constructor(readonly device: string) {
+    super(`Cannot use spare device '${device}': it has no Permafrost superblock; run 'permafrost setup ${device}'`)
+  }
+}
+
+export class SpareTooSmallError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.SpareTooSmall'
+
+  constructor(readonly device: string, readonly neededBytes: number, readonly availableBytes: number) {
+    super(
+      `Cannot use spare device '${device}': ${mebibytes(neededBytes)} MiB are needed, it has ${Math.floor(availableBytes / 2 ** 20)} MiB`,
+    )
+  }
+}
+
+/** `use` says who holds the device: "it has an ext4 signature", "it is mounted on '/mnt'". */
+export class SpareInUseError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.SpareInUse'
+
+  constructor(readonly device: string, readonly use: string) {
+    super(`Cannot use spare device '${device}': ${use}`)
+  }
+}
+
+export class UnmappedFileSystemError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.UnmappedFileSystem'
+
+  constructor(readonly mountPoint: string, readonly device: string) {
+    super(
+      `Cannot hibernate with '${mountPoint}' mounted: its device '${device}' is not a device-mapper device that can be snapshotted`,
+    )
+  }
+}
+
+/** A wrong line in one of our files; `line` counts from 1. */
+export abstract class LineError extends RefusedError {
+  constructor(
+    readonly file: string,
+    readonly line: number,
+    readonly value: string,
+    readonly expected: string,
+  ) {
+    super(`Cannot read '${file}:${line}': '${value}' is wrong, expected ${expected}`)
+  }
+}
+
+export class ConfigurationError extends LineError {
+  override readonly busName = 'org.permafrost1.Error.Configuration'
+}
+
+export class PolicyError extends LineError {
+  override readonly busName = 'org.permafrost1.Error.Policy'
+}
+
+/** `missing` is how much memory the snapshot would lack, where that is known. */
+export class TooLittleMemoryError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.TooLittleMemory'
+
+  constructor(readonly missingBytes: number) {
+    super(`Cannot hibernate: ${mebibytes(missingBytes)} MiB more of free memory are needed for the kernel's copy`)
+  }
+}
+
+export class BusyError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.Busy'
+
+  constructor(readonly activity: string) {
+    super(`Cannot start: ${activity}`)
+  }
+}
+
+/** Abort() was called while there was nothing to abort, or too late for it. */
+export class NothingToAbortError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.NothingToAbort'
+
+  constructor(cause: string) {
+    super(`Cannot abort: ${cause}`)
+  }
+}
+
+export class DaemonMissingError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.DaemonMissing'
+
+  constructor(options?: ErrorOptions) {
+    super("Cannot reach 'org.permafrost1': the daemon does not run; try 'systemctl start permafrostd.service'", options)
+  }
+}
+
+export class UsageError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.Usage'
+}
+
+// Failures
+
+export interface Offender {
+  readonly pid: number
+  readonly command: string
+}
+
+const FREEZE_CAUSES: Readonly<Record<string, string>> = {
+  EPERM: 'CAP_SYS_BOOT is missing, or this is a container',
+  EBUSY: 'another freezer or hibernation is at work',
+  ETIMEDOUT: 'not all tasks could be stopped in time',
+}
+
+export class FreezeError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Freeze'
+
+  constructor(readonly errno: number, readonly offender: Offender | null = null) {
+    const name = errnoName(errno)
+    const who = offender === null ? '' : `; '${offender.command}' (pid ${offender.pid}) does not stop`
+    super(`Cannot freeze processes: ${FREEZE_CAUSES[name] ?? name}${who}`)
+  }
+}
+
+const SNAPSHOT_CAUSES: Readonly<Record<string, string>> = {
+  EPERM: 'CAP_SYS_BOOT is missing, or the kernel is locked down',
+  EBUSY: 'another hibernation is at work, or a mounted block file system was not named',
+  ENXIO: 'a device has no inactive table',
+  EOPNOTSUPP: 'a process uses secret memory (memfd_secret), or the kernel was started with nohibernate',
+}
+
+export class SnapshotError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Snapshot'
+
+  constructor(readonly errno: number, readonly pagesShort: number | bigint = 0) {
+    const name = errnoName(errno)
+    super(
+      name === 'ENOMEM'
+        ? `Cannot take the snapshot: ${pagesShort} pages of memory were missing`
+        : `Cannot take the snapshot: ${SNAPSHOT_CAUSES[name] ?? name}`,
+    )
+  }
+}
+
+/** The image on `device` cannot be written, read or believed; `fault` says why. */
+export class ImageError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Image'
+
+  constructor(readonly device: string, readonly fault: string, options?: ErrorOptions) {
+    super(`Cannot use the image on '${device}': ${fault}`, options)
+  }
+}
+
+export class SinkError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Sink'
+
+  constructor(readonly attempt: string, readonly device: string, options?: ErrorOptions) {
+    super(`Cannot ${attempt} '${device}': ${causeText(options?.cause ?? 'unknown cause')}`, options)
+  }
+}
+
+export class DeviceMapperError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.DeviceMapper'
+
+  constructor(readonly attempt: string, readonly device: string, readonly reason: string, options?: ErrorOptions) {
+    super(`Cannot ${attempt} '${device}': ${reason}`, options)
+  }
+}
+
+export class AbortedError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Aborted'
+
+  constructor(options?: ErrorOptions) {
+    super('Cannot finish hibernating: it was aborted', options)
+  }
+}
+
+/** A program we started ended otherwise than with 0. */
+export class CommandError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Command'
+
+  constructor(readonly command: string, readonly exitStatus: number | string, readonly output: string) {
+    const lastLine = output.trim().split('\n').at(-1) ?? ''
+    super(`Cannot run '${command}': it ended with ${exitStatus}${lastLine === '' ? '' : `, saying '${lastLine}'`}`)
+  }
+}
+
+/** Any other call of the kernel that failed. */
+export class SystemCallError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.SystemCall'
+
+  constructor(readonly attempt: string, readonly errno: number) {
+    super(`Cannot ${attempt}: ${errnoName(errno)}`)
+  }
+}
+
+export class BusLostError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.BusLost'
+
+  constructor(options?: ErrorOptions) {
+    super('Cannot go on with D-Bus: the connection to the bus was lost', options)
+  }
+}
+
+export class TimedOutError extends FailedError {
+  override readonly busName = 'org.freedesktop.DBus.Error.NoReply'
+
+  constructor(readonly attempt: string, readonly timeoutMs: number) {
+    super(`Cannot ${attempt}: no answer within ${timeoutMs / 1000} s`)
+  }
+}
+
+function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / 2 ** 20)
+}
