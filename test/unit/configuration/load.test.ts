@@ -1,0 +1,90 @@
+import {mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync} from 'node:fs'
+import {tmpdir} from 'node:os'
+import path from 'node:path'
+import test, {type ExecutionContext} from 'ava'
+import {loadConfiguration, parseConfiguration} from '../../../service/configuration/load.js'
+import {parseSize, parseTimeSpan} from '../../../service/configuration/values.js'
+import {ConfigurationError} from '../../../service/errors.js'
+
+const parse = (text: string) => parseConfiguration([{file: '/etc/x.conf', text}])
+
+test('gives the defaults when nothing is configured', (t) => {
+  t.deepEqual(parseConfiguration([]), {
+    spareDevice: null,
+    overheadBytes: 64 * 2 ** 20,
+    freezeTimeoutMs: 20_000,
+    compressionThreads: 0,
+  })
+})
+
+test('reads every key into its field', (t) => {
+  const text = '[Image]\nSpare=/dev/vdb\n[Memory]\nOverhead=128M\n[Freeze]\nFreezeTimeoutSec=1min 30s\n[Compression]\nThreads=3'
+  t.deepEqual(parse(text), {
+    spareDevice: '/dev/vdb',
+    overheadBytes: 128 * 2 ** 20,
+    freezeTimeoutMs: 90_000,
+    compressionThreads: 3,
+  })
+})
+
+test('brings the default back with an empty assignment', (t) => {
+  t.is(parse('[Image]\nSpare=/dev/vdb\nSpare=').spareDevice, null)
+})
+
+for (const {text, line, value, expected} of [
+  {text: '[Image]\nSpare=vdb', line: 2, value: 'vdb', expected: /device/},
+  {text: '[Image]\nSpare=/dev/../etc/passwd', line: 2, value: '/dev/../etc/passwd', expected: /device/},
+  {text: '[Memory]\n\nOverhead=lots', line: 3, value: 'lots', expected: /size/},
+  {text: '[Freeze]\nFreezeTimeoutSec=0', line: 2, value: '0', expected: /time/},
+  {text: '[Compression]\nThreads=-1', line: 2, value: '-1', expected: /number/},
+  {text: '[Compression]\nThread=1', line: 2, value: 'Thread=', expected: /Threads=/},
+  {text: '[Imaje]\nSpare=/dev/vdb', line: 1, value: '[Imaje]', expected: /\[Image\]/},
+]) {
+  test(`refuses <${value}> and says what was expected`, (t) => {
+    const error = t.throws(() => parse(text), {instanceOf: ConfigurationError})
+    t.like(error, {file: '/etc/x.conf', line, value})
+    t.regex(error.expected, expected)
+  })
+}
+
+test('lets a later name win, a later directory replace the same name, and /dev/null mask it', (t) => {
+  const [vendor, admin] = directories(t)
+  writeFileSync(path.join(vendor, 'permafrost.conf'), '[Image]\nSpare=/dev/vendor\n[Memory]\nOverhead=1G\n')
+  writeFileSync(path.join(admin, 'permafrost.conf'), '[Image]\nSpare=/dev/admin\n')
+  writeFileSync(path.join(vendor, 'permafrost.conf.d/10-a.conf'), '[Freeze]\nFreezeTimeoutSec=5\n')
+  writeFileSync(path.join(vendor, 'permafrost.conf.d/20-b.conf'), '[Compression]\nThreads=1\n')
+  writeFileSync(path.join(vendor, 'permafrost.conf.d/30-c.conf'), '[Compression]\nThreads=2\n')
+  writeFileSync(path.join(vendor, 'permafrost.conf.d/.hidden.conf'), 'broken')
+  writeFileSync(path.join(vendor, 'permafrost.conf.d/notes.txt'), 'broken')
+  writeFileSync(path.join(admin, 'permafrost.conf.d/10-a.conf'), '[Freeze]\nFreezeTimeoutSec=7\n')
+  symlinkSync('/dev/null', path.join(admin, 'permafrost.conf.d/30-c.conf'))
+  t.deepEqual(loadConfiguration([vendor, admin]), {
+    spareDevice: '/dev/admin',
+    overheadBytes: 64 * 2 ** 20,
+    freezeTimeoutMs: 7000,
+    compressionThreads: 1,
+  })
+})
+
+test('reads nothing and complains about nothing when the directories are missing', (t) => {
+  t.is(loadConfiguration(['/nonexistent/permafrost']).spareDevice, null)
+})
+
+test('reads sizes as systemd does and refuses the rest', (t) => {
+  t.deepEqual(['4096', '64K', '1.5M', '2G', '1T', '10MB'].map(parseSize), [4096, 65_536, 1_572_864, 2 ** 31, 2 ** 40, 10 * 2 ** 20])
+  t.deepEqual(['', '-1', '1X', 'M', '1 2'].map(parseSize), [undefined, undefined, undefined, undefined, undefined])
+})
+
+test('reads time spans as systemd does and refuses the rest', (t) => {
+  t.deepEqual(['20', '20s', '2min 30s', '500ms', '1h', '0.5'].map(parseTimeSpan), [20_000, 20_000, 150_000, 500, 3_600_000, 500])
+  t.deepEqual(['', 's', '5 parsecs', '-1'].map(parseTimeSpan), [undefined, undefined, undefined, undefined])
+})
+
+function directories(t: ExecutionContext): readonly [string, string] {
+  const root = mkdtempSync(path.join(tmpdir(), 'permafrost-configuration-'))
+  t.teardown(() => rmSync(root, {recursive: true}))
+  const vendor = path.join(root, 'vendor')
+  const admin = path.join(root, 'admin')
+  for (const directory of [vendor, admin]) mkdirSync(path.join(directory, 'permafrost.conf.d'), {recursive: true})
+  return [vendor, admin]
+}
