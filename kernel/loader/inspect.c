@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Shows an image without touching it. */
+#include "inspect.h"
+
+#include "chunks.h"
+#include "regions.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+static void print_id(const char *name, const u8 *id)
+{
+	printf("%s: ", name);
+	for (unsigned int i = 0; i < 16; i++)
+		printf("%02x", id[i]);
+	putchar('\n');
+}
+
+static void print_number(const char *name, u64 value)
+{
+	printf("%s: %llu\n", name, (unsigned long long)value);
+}
+
+/* What came from an image must not reach a terminal as it is. */
+static void print_text(const char *name, const char *text, size_t bytes)
+{
+	printf("%s: ", name);
+	for (size_t i = 0; i < bytes; i++)
+		putchar((unsigned char)text[i] < ' ' || text[i] == 0x7f ?
+			'?' : text[i]);
+	putchar('\n');
+}
+
+static void print_lines(const char *name, const struct text *text)
+{
+	const char *at = text->start;
+	size_t left = text->bytes;
+
+	while (left) {
+		const char *end = memchr(at, '\n', left);
+		const size_t length = end ? (size_t)(end - at) : left;
+
+		print_text(name, at, length);
+		at += length + (end ? 1 : 0);
+		left -= length + (end ? 1 : 0);
+	}
+}
+
+static void print_superblock(const struct superblock *superblock)
+{
+	print_text("state", superblock->state, strlen(superblock->state));
+	print_id("device_id", superblock->device_id);
+	print_id("image_id", superblock->image_id);
+	print_number("device_bytes", superblock->device_bytes);
+	print_number("image_area_offset", superblock->image_area_offset);
+	print_number("image_area_bytes", superblock->image_area_bytes);
+	print_number("cow_area_offset", superblock->cow_area_offset);
+	print_number("cow_area_bytes", superblock->cow_area_bytes);
+	print_number("header_offset", superblock->header_offset);
+	print_number("header_bytes", superblock->header_bytes);
+	print_number("created_unix_seconds", superblock->created_unix_seconds);
+	print_number("stored_bytes", superblock->stored_bytes);
+	print_number("stream_bytes", superblock->stream_bytes);
+}
+
+static void print_header(const struct header *header)
+{
+	const struct kernel_identity *kernel = &header->kernel;
+
+	print_text("kernel_release", kernel->release, strlen(kernel->release));
+	print_text("kernel_version", kernel->version, strlen(kernel->version));
+	print_text("kernel_machine", kernel->machine, strlen(kernel->machine));
+	print_number("chunks", header->chunk_count);
+	for (u32 i = 0; i < header->filesystem_count; i++) {
+		const struct filesystem *filesystem = &header->filesystems[i];
+
+		print_text("filesystem", filesystem->path,
+			   strlen(filesystem->path));
+		print_text("filesystem_uuid", filesystem->uuid,
+			   strlen(filesystem->uuid));
+		print_text("filesystem_type", filesystem->type,
+			   strlen(filesystem->type));
+		print_number("filesystem_regions", filesystem->region_count);
+	}
+	print_lines("figure", &header->figures);
+	print_lines("text", &header->settings);
+}
+
+static int discard(void *context, const u8 *bytes, u32 count,
+		   struct reason *why)
+{
+	(void)context;
+	(void)bytes;
+	(void)count;
+	(void)why;
+	return 0;
+}
+
+static int check_image(const struct disk *disk,
+		       const struct superblock *superblock,
+		       const struct inspection *inspection, struct reason *why)
+{
+	struct chunk_times times;
+	struct header header = { 0 };
+	int result;
+
+	result = superblock_check_layout(superblock, disk, why);
+	if (!result)
+		result = header_read(&header, disk, superblock, why);
+	if (!result)
+		print_header(&header);
+	if (!result && !inspection->is_foreign)
+		result = header_check_kernel(&header, why);
+	if (!result && !inspection->is_foreign)
+		result = regions_check(&header, 0, why);
+	if (!result && inspection->is_verifying)
+		result = chunks_run(disk, superblock, &header, discard, NULL,
+				    &times, why);
+	header_free(&header);
+	return result;
+}
+
+static int check_disk(const struct disk *disk,
+		      const struct inspection *inspection, struct reason *why)
+{
+	struct superblock superblock;
+
+	switch (superblock_read(disk, &superblock, why)) {
+	case SUPERBLOCK_NONE:
+		return refuse(why, "'%s' has no Permafrost superblock",
+			      disk->path);
+	case SUPERBLOCK_FOREIGN:
+		return -1;
+	case SUPERBLOCK_READ:
+		break;
+	}
+	print_superblock(&superblock);
+	if (!superblock_has_known_state(&superblock))
+		return refuse(why, "'%s' is in the unknown state '%s'",
+			      disk->path, superblock.state);
+	/* Only these two states promise that there is an image. */
+	if (!superblock_is(&superblock, STATE_VALID) &&
+	    !superblock_is(&superblock, STATE_RESUMING))
+		return 0;
+	return check_image(disk, &superblock, inspection, why);
+}
+
+int inspect(const char *path, const struct inspection *inspection)
+{
+	struct reason why;
+	struct disk disk;
+	int result;
+
+	print_text("device", path, strlen(path));
+	result = disk_open(&disk, path, O_RDONLY, &why);
+	if (!result) {
+		result = check_disk(&disk, inspection, &why);
+		disk_close(&disk);
+	}
+	if (result)
+		print_text("refused", why.text, strlen(why.text));
+	else
+		puts("good");
+	return result;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef LOADER_INSPECT_H
+#define LOADER_INSPECT_H
+
+#include <stdbool.h>
+
+struct inspection {
+	bool is_verifying;	/* read and check every chunk */
+	bool is_foreign;	/* do not compare with this machine */
+};
+
+/* Prints what is on a device or in a file. Returns 0 when all of it is good. */
+int inspect(const char *path, const struct inspection *inspection);
+
+#endif

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * permafrost-loader: the part of Permafrost that runs in the initramfs, before
+ * any file system is mounted. The image format is service/image/FORMAT.md.
+ */
+#include "inspect.h"
+#include "resume.h"
+#include "say.h"
+#include "types.h"
+#include "wrap.h"
+
+#include <stdio.h>
+
+enum exit_status {
+	EXIT_GO_ON = 0,
+	EXIT_NOT_ALL = 1,
+	EXIT_USAGE = 2,
+};
+
+static const char usage[] =
+	"Usage: permafrost-loader resume [--device DEVICE]\n"
+	"       permafrost-loader wrap DEVICE...\n"
+	"       permafrost-loader inspect [--verify] [--foreign] DEVICE|FILE...\n"
+	"\n"
+	"resume   Finds a valid image, checks it and continues it. Returns 0 when there\n"
+	"         is none or it is refused, and the ordinary boot goes on.\n"
+	"wrap     Puts a device-mapper device over each block device and prints the paths\n"
+	"         to mount; 1 when one could not be wrapped.\n"
+	"inspect  Prints what is on a device; --verify reads all of it, --foreign does not\n"
+	"         compare it with this machine. 1 when something is wrong.\n"
+	"\n"
+	"Example: permafrost-loader inspect --verify /dev/disk/by-id/virtio-spare\n";
+
+static int print_usage(FILE *to, enum exit_status status)
+{
+	fputs(usage, to);
+	return status;
+}
+
+static int run_resume(int count, char *const arguments[])
+{
+	const char *device = NULL;
+
+	if (count == 2 && !strcmp(arguments[0], "--device"))
+		device = arguments[1];
+	else if (count)
+		return print_usage(stderr, EXIT_USAGE);
+	say_to_kernel_log();
+	resume(device);
+	return EXIT_GO_ON;
+}
+
+static int run_wrap(int count, char *const arguments[])
+{
+	if (!count || arguments[0][0] == '-')
+		return print_usage(stderr, EXIT_USAGE);
+	say_to_kernel_log();
+	return wrap(arguments, count) ? EXIT_NOT_ALL : EXIT_GO_ON;
+}
+
+static int run_inspect(int count, char *const arguments[])
+{
+	struct inspection inspection = { 0 };
+	int status = EXIT_GO_ON;
+
+	for (; count && arguments[0][0] == '-'; count--, arguments++) {
+		if (!strcmp(arguments[0], "--verify"))
+			inspection.is_verifying = true;
+		else if (!strcmp(arguments[0], "--foreign"))
+			inspection.is_foreign = true;
+		else
+			return print_usage(stderr, EXIT_USAGE);
+	}
+	if (!count)
+		return print_usage(stderr, EXIT_USAGE);
+	for (; count; count--, arguments++)
+		if (inspect(arguments[0], &inspection))
+			status = EXIT_NOT_ALL;
+	return status;
+}
+
+int main(int argc, char *argv[])
+{
+	static const struct {
+		const char *name;
+		int (*run)(int count, char *const arguments[]);
+	} verbs[] = {
+		{ "resume", run_resume },
+		{ "wrap", run_wrap },
+		{ "inspect", run_inspect },
+	};
+
+	if (argc < 2)
+		return print_usage(stderr, EXIT_USAGE);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (!strcmp(argv[1], verbs[i].name))
+			return verbs[i].run(argc - 2, argv + 2);
+	if (!strcmp(argv[1], "--help"))
+		return print_usage(stdout, EXIT_GO_ON);
+	return print_usage(stderr, EXIT_USAGE);
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Regions are the blocks of a file system that any mount changes. When one of
+ * them differs, somebody else had the file system meanwhile, and the resumed
+ * kernel, with its own idea of it in memory, would destroy it.
+ */
+#include "regions.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define POLL_MICROSECONDS 50000U
+
+static int check_region(const struct disk *disk, const struct region *region,
+			u8 *buffer, struct reason *why)
+{
+	const u8 *bytes = disk_read_span(disk, buffer, region->offset,
+					 region->bytes, why);
+
+	if (!bytes)
+		return -1;
+	if (XXH64(bytes, region->bytes, 0) != region->digest)
+		return refuse(why, "the file system on '%s' changed since the image was made",
+			      disk->path);
+	return 0;
+}
+
+static int check_disk(const struct filesystem *filesystem, const char *path,
+		      u8 *buffer, struct reason *why)
+{
+	struct disk disk;
+	int result = 0;
+
+	if (disk_open(&disk, path, O_RDONLY, why))
+		return -1;
+	for (u32 i = 0; i < filesystem->region_count && !result; i++) {
+		const struct region region = filesystem_region(filesystem, i);
+
+		result = check_region(&disk, &region, buffer, why);
+	}
+	disk_close(&disk);
+	return result;
+}
+
+/*
+ * Names such as /dev/vda are given out in the order of discovery, so the same
+ * file system may have another one today: then its UUID tells where it is.
+ */
+static int check_filesystem(const struct filesystem *filesystem, u8 *buffer,
+			    struct reason *why)
+{
+	char by_uuid[sizeof(filesystem->uuid) + 32];
+	struct reason ignored;
+
+	if (!check_disk(filesystem, filesystem->path, buffer, why))
+		return 0;
+	if (!filesystem->uuid[0] || strchr(filesystem->uuid, '/'))
+		return -1;
+	snprintf(by_uuid, sizeof(by_uuid), "/dev/disk/by-uuid/%s",
+		 filesystem->uuid);
+	return check_disk(filesystem, by_uuid, buffer, &ignored);
+}
+
+static void wait_for(const char *path, unsigned int *tries_left)
+{
+	while (*tries_left && access(path, F_OK)) {
+		usleep(POLL_MICROSECONDS);
+		--*tries_left;
+	}
+}
+
+static size_t largest_region(const struct header *header)
+{
+	size_t largest = 0;
+
+	for (u32 i = 0; i < header->filesystem_count; i++) {
+		const struct filesystem *filesystem = &header->filesystems[i];
+
+		for (u32 j = 0; j < filesystem->region_count; j++) {
+			const u64 bytes = filesystem_region(filesystem, j).bytes;
+
+			if (bytes > largest)
+				largest = bytes;
+		}
+	}
+	return largest;
+}
+
+int regions_check(const struct header *header, unsigned int wait_seconds,
+		  struct reason *why)
+{
+	const size_t capacity = span_capacity(largest_region(header));
+	unsigned int tries = wait_seconds * (1000000U / POLL_MICROSECONDS);
+	u8 *buffer = pages_allocate(capacity);
+	int result = 0;
+
+	if (!buffer)
+		return refuse(why, "out of memory for the file systems' regions");
+	for (u32 i = 0; i < header->filesystem_count && !result; i++) {
+		const struct filesystem *filesystem = &header->filesystems[i];
+
+		wait_for(filesystem->path, &tries);
+		result = check_filesystem(filesystem, buffer, why);
+	}
+	pages_free(buffer, capacity);
+	return result;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef LOADER_RESUME_H
+#define LOADER_RESUME_H
+
+/*
+ * Resumes the valid image of the device, or of any device when it is NULL.
+ * Returns when there is nothing to resume or it was refused: the ordinary boot
+ * goes on, and no valid image is left behind.
+ */
+void resume(const char *device);
+
+#endif
