@@ -1,0 +1,117 @@
+import type {Digest} from './digest.js'
+import {REGION_BYTES_MAXIMUM, type Region} from './records.js'
+
+/**
+ * Digests of the blocks of a file system that any mount that may write would change.
+ * Read past the page cache, after the snapshot: before it, caches may hold newer blocks.
+ */
+export async function readFingerprint(request: FingerprintRequest): Promise<readonly Region[]> {
+  const places = await findPlaces(request)
+  const regions: Region[] = []
+  for (const {offset, bytes} of splitLarge(places)) {
+    regions.push({offset, bytes, digest: request.digest.ofBytes(await request.source.read(offset, bytes))})
+  }
+  return regions
+}
+
+/** Whether a mount of this type, writable, leaves traces in known places. */
+export function canFingerprint(fileSystemType: string): boolean {
+  return PLACES.has(fileSystemType)
+}
+
+export interface FingerprintRequest {
+  readonly source: BlockSource
+  readonly fileSystemType: string
+  /** Nothing can have changed it, then, and the start of the device says which one it is. */
+  readonly isReadOnly: boolean
+  readonly digest: Digest
+}
+
+export interface BlockSource {
+  read(offset: number, length: number): Promise<Buffer>
+}
+
+interface Place {
+  readonly offset: number
+  readonly bytes: number
+}
+
+type FindPlaces = (source: BlockSource) => Promise<readonly Place[]>
+
+const START: Place = {offset: 0, bytes: 4096}
+
+/** Larger logs are looked at in their first part only; the superblock beside them changes too. */
+const LOG_BYTES_MAXIMUM = 32 * 2 ** 20
+
+const PLACES: ReadonlyMap<string, FindPlaces> = new Map([
+  ['ext2', findExtPlaces],
+  ['ext3', findExtPlaces],
+  ['ext4', findExtPlaces],
+  ['xfs', findXfsPlaces],
+  ['vfat', findFatPlaces],
+  ['msdos', findFatPlaces],
+])
+
+async function findPlaces(request: FingerprintRequest): Promise<readonly Place[]> {
+  const find = PLACES.get(request.fileSystemType)
+  return find === undefined || request.isReadOnly ? [START] : find(request.source)
+}
+
+function splitLarge(places: readonly Place[]): readonly Place[] {
+  return places.flatMap(({offset, bytes}) =>
+    Array.from({length: Math.ceil(bytes / REGION_BYTES_MAXIMUM)}, (_, index) => ({
+      offset: offset + index * REGION_BYTES_MAXIMUM,
+      bytes: Math.min(REGION_BYTES_MAXIMUM, bytes - index * REGION_BYTES_MAXIMUM),
+    })),
+  )
+}
+
+/**
+ * The superblock (mount count and time change with every mount), and the journal's, whose
+ * inode ext4 keeps a copy of in its superblock: s_jnl_blocks, fs/ext4/ext4.h.
+ */
+async function findExtPlaces(source: BlockSource): Promise<readonly Place[]> {
+  const superblock = await source.read(1024, 1024)
+  const blockBytes = 1024 << superblock.readUInt32LE(0x18)
+  const journal = findExtJournal(superblock)
+  return journal === null ? [START] : [START, {offset: journal * blockBytes, bytes: Math.min(blockBytes, 4096)}]
+}
+
+/** The first block of the journal, or null when there is none inside or its place is not backed up. */
+function findExtJournal(superblock: Buffer): number | null {
+  const journalInode = superblock.readUInt32LE(0xe0)
+  const isBackedUp = superblock.readUInt8(0xfd) === 1
+  if (journalInode === 0 || !isBackedUp) return null
+  const blocks = superblock.subarray(0x10c, 0x10c + 60)
+  const isExtentTree = blocks.readUInt16LE(0) === 0xf30a
+  if (!isExtentTree) return blocks.readUInt32LE(0)
+  const depth = blocks.readUInt16LE(6)
+  if (depth !== 0 || blocks.readUInt16LE(2) === 0) return null
+  return blocks.readUInt16LE(18) * 2 ** 32 + blocks.readUInt32LE(20)
+}
+
+/** The headers of the first allocation group, and the log, which every mount that may write moves on. */
+async function findXfsPlaces(source: BlockSource): Promise<readonly Place[]> {
+  const superblock = await source.read(0, 512)
+  const blockBytes = superblock.readUInt32BE(4)
+  const groupHeaders = {offset: 0, bytes: superblock.readUInt16BE(102) * 4}
+  const start = superblock.readBigUInt64BE(48)
+  if (start === 0n) return [groupHeaders]
+  const groupBlocks = superblock.readUInt32BE(84)
+  const groupShift = BigInt(superblock.readUInt8(124))
+  const group = Number(start >> groupShift)
+  const block = Number(start & ((1n << groupShift) - 1n))
+  const bytes = Math.min(LOG_BYTES_MAXIMUM, superblock.readUInt32BE(96) * blockBytes)
+  return [groupHeaders, {offset: (group * groupBlocks + block) * blockBytes, bytes}]
+}
+
+/** The boot sector with its dirty mark, and the allocation tables and root directory behind it. */
+async function findFatPlaces(source: BlockSource): Promise<readonly Place[]> {
+  const boot = await source.read(0, 512)
+  const sectorBytes = boot.readUInt16LE(11)
+  const reservedSectors = boot.readUInt16LE(14)
+  const tableSectors = boot.readUInt16LE(22) === 0 ? boot.readUInt32LE(36) : boot.readUInt16LE(22)
+  const rootBytes = boot.readUInt16LE(17) * 32
+  const bytes = (reservedSectors + tableSectors * boot.readUInt8(16)) * sectorBytes + rootBytes
+  return [{offset: 0, bytes: Math.min(LOG_BYTES_MAXIMUM, Math.max(START.bytes, bytes))}]
+}

@@ -1,0 +1,43 @@
+import koffi from 'koffi'
+
+/** LZ4 blocks (no frame), each call on a thread of its own while the caller goes on. */
+export interface Lz4 {
+  /** The length of the block put into `target`, or 0 when it does not fit. */
+  compress(source: Uint8Array, target: Uint8Array): Promise<number>
+  /** The length of what the block gave, or a negative number when it is malformed or does not fit. */
+  decompress(source: Uint8Array, target: Uint8Array): Promise<number>
+}
+
+/**
+ * How far LZ4 skips ahead where it finds no match. Eight costs a fifth more space than one
+ * on shared libraries, and is half as fast again (1131 against 771 MB/s a core).
+ */
+const ACCELERATION = 8
+
+export function loadLz4(): Lz4 {
+  const library = koffi.load('liblz4.so.1')
+  const compress = library.func(
+    'int LZ4_compress_fast(const void *source, void *target, int sourceBytes, int targetBytes, int acceleration)',
+  )
+  const decompress = library.func(
+    'int LZ4_decompress_safe(const void *source, void *target, int sourceBytes, int targetBytes)',
+  )
+  return {
+    compress: (source, target) =>
+      new Promise((resolve, reject) => {
+        const done = settle(resolve, reject)
+        compress.async(source, target, source.byteLength, target.byteLength, ACCELERATION, done)
+      }),
+    decompress: (source, target) =>
+      new Promise((resolve, reject) => {
+        decompress.async(source, target, source.byteLength, target.byteLength, settle(resolve, reject))
+      }),
+  }
+}
+
+function settle(resolve: (value: number) => void, reject: (error: Error) => void) {
+  return (error: Error | null, value: number): void => {
+    if (error) reject(error)
+    else resolve(value)
+  }
+}
