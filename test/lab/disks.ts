@@ -1,0 +1,117 @@
+// The raw disks of a machine: what they are for, how they are made.
+import {randomUUID} from 'node:crypto'
+import {closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync} from 'node:fs'
+import {tmpdir} from 'node:os'
+import {join} from 'node:path'
+import {UsageError} from './errors.js'
+import {ROOT_UUID} from './system.js'
+import {run} from './tool.js'
+
+export type DiskRole = 'root' | 'data' | 'spare' | 'swap'
+
+export interface Disk {
+  readonly name: string
+  readonly role: DiskRole
+  readonly path: string
+  /** Of its file system or swap area; null when it has neither. */
+  readonly uuid: string | null
+  readonly type: string | null
+}
+
+export interface DiskWish {
+  readonly name: string
+  readonly bytes: number
+  readonly type: string
+}
+
+const RESERVED = ['root', 'spare', 'swap']
+const UNITS: Readonly<Record<string, number>> = {'': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40}
+
+/** '512M' → bytes. */
+export function parseSize(text: string): number {
+  const [, number, unit] = /^(\d+)([KMGT]?)$/i.exec(text) ?? []
+  const factor = UNITS[unit?.toUpperCase() ?? '']
+  if (number === undefined || factor === undefined)
+    throw new UsageError(`Cannot read size '${text}': expected a number with K, M, G or T behind it`)
+  return Number(number) * factor
+}
+
+/** 'data=512M:ext4' → what --disk asks for. */
+export function parseDiskWish(text: string): DiskWish {
+  const [, name, size, type] = /^([a-z0-9-]+)=([^:]+)(?::([a-z0-9]+))?$/.exec(text) ?? []
+  if (name === undefined || size === undefined)
+    throw new UsageError(`Cannot read disk '${text}': expected NAME=SIZE:FS`)
+  if (RESERVED.includes(name) || name.length > 20)
+    throw new UsageError(`Cannot name a disk '${name}': the name is taken or longer than 20 characters`)
+  if (!['ext4', 'xfs', 'none', undefined].includes(type))
+    throw new UsageError(`Cannot make file system '${type ?? ''}' on '${name}': expected ext4, xfs or none`)
+  return {name, bytes: parseSize(size), type: type ?? 'ext4'}
+}
+
+/** An empty disk: takes room only where it is written. */
+export function makeBlank(path: string, bytes: number): void {
+  const fd = openSync(path, 'wx')
+  ftruncateSync(fd, bytes)
+  closeSync(fd)
+}
+
+/** Makes a data disk with its file system. */
+export async function makeDataDisk(path: string, wish: DiskWish): Promise<Disk> {
+  makeBlank(path, wish.bytes)
+  const disk = {name: wish.name, role: 'data' as const, path}
+  if (wish.type === 'none')
+    return {...disk, uuid: null, type: null}
+  const uuid = randomUUID()
+  if (wish.type === 'xfs')
+    await run('mkfs.xfs', ['-q', '-m', `uuid=${uuid}`, path])
+  else
+    await run('mke2fs', ['-q', '-t', 'ext4', '-U', uuid, path])
+  return {...disk, uuid, type: wish.type}
+}
+
+/** Makes a swap disk. */
+export async function makeSwapDisk(path: string, bytes: number): Promise<Disk> {
+  const uuid = randomUUID()
+  makeBlank(path, bytes)
+  await run('mkswap', ['--uuid', uuid, path])
+  return {name: 'swap', role: 'swap', path, uuid, type: 'swap'}
+}
+
+/** Writes the machine's fstab and its mount points into its root image, without mounting it. */
+export async function writeFstab(root: string, disks: readonly Disk[]): Promise<void> {
+  const mounted = disks.filter(disk => disk.role === 'data' && disk.uuid !== null)
+  const lines = [
+    `UUID=${ROOT_UUID} / ext4 errors=remount-ro 0 1`,
+    ...mounted.map(disk => `UUID=${disk.uuid ?? ''} /mnt/${disk.name} ${disk.type ?? ''} defaults 0 2`),
+    ...disks.filter(disk => disk.role === 'swap').map(disk => `UUID=${disk.uuid ?? ''} none swap sw 0 0`)
+  ]
+  const directory = mkdtempSync(join(tmpdir(), 'permafrost-lab-'))
+  try {
+    const fstab = join(directory, 'fstab')
+    const commands = join(directory, 'commands')
+    writeFileSync(fstab, `${lines.join('\n')}\n`)
+    const mountPoints = mounted.map(disk => `mkdir /mnt/${disk.name}`)
+    writeFileSync(commands, [...mountPoints, 'rm /etc/fstab', `write ${fstab} /etc/fstab`, ''].join('\n'))
+    await run('debugfs', ['-w', '-f', commands, root])
+  } finally {
+    rmSync(directory, {recursive: true})
+  }
+}
+
+/** The device of a disk in the machine: virtio names them in the order QEMU got them. */
+export function deviceOf(disks: readonly Disk[], disk: Disk): string {
+  return `/dev/vd${String.fromCharCode('a'.charCodeAt(0) + disks.indexOf(disk))}`
+}
+
+/** What outside checks read: `disks NAME`. */
+export function describeDisks(disks: readonly Disk[]): Record<string, unknown> {
+  return Object.fromEntries(disks.filter(disk => existsSync(disk.path)).map(disk => [disk.name, {
+    path: disk.path,
+    role: disk.role,
+    device: deviceOf(disks, disk),
+    byId: `/dev/disk/by-id/virtio-${disk.name}`,
+    uuid: disk.uuid,
+    type: disk.type,
+    mountPoint: disk.role === 'root' ? '/' : disk.role === 'data' && disk.uuid !== null ? `/mnt/${disk.name}` : null
+  }]))
+}

@@ -1,0 +1,152 @@
+// A machine of the laboratory: a directory with its disks, its console, and what is known of its QEMU.
+import {createHash} from 'node:crypto'
+import {appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs'
+import {tmpdir} from 'node:os'
+import {join} from 'node:path'
+import {openSession, PORT_COUNT, type AgentSession} from './agent.js'
+import {cacheDirectory} from './cache.js'
+import type {Disk} from './disks.js'
+import {MachineError, UsageError} from './errors.js'
+import {lock, type FileLock} from './lock.js'
+import {isAlive, startQemu, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
+
+const AGENT_PATIENCE_MS = 20_000
+const LOCK_PATIENCE_MS = 5_000
+
+/** What is kept of a machine between two commands. */
+export interface MachineState {
+  readonly memoryMib: number
+  readonly cpus: number
+  readonly kernel: string
+  readonly initrd: string
+  readonly disks: readonly Disk[]
+  readonly boots: number
+  readonly qemu: ProcessIdentity | null
+  /** The agent that answered last: who answers after a resume must be the same. */
+  readonly agentIdentity: string | null
+  /** How the machine was last put to sleep. */
+  readonly sleptThrough: 'permafrost' | 'stock' | null
+}
+
+/** One machine by its name; all methods read what is on disk now, so that several processes can work with it. */
+export class Machine {
+  readonly name: string
+  readonly directory: string
+
+  constructor(name: string) {
+    if (!/^[a-z0-9][a-z0-9-]{0,40}$/i.test(name))
+      throw new UsageError(`Cannot name a machine '${name}': letters, digits and '-' only`)
+    this.name = name
+    this.directory = join(machinesDirectory(), name)
+  }
+
+  get consoleLog(): string {
+    return join(this.directory, 'console.log')
+  }
+
+  get exists(): boolean {
+    return existsSync(this.#stateFile)
+  }
+
+  get state(): MachineState {
+    if (!this.exists)
+      throw new UsageError(`There is no machine '${this.name}'; 'up ${this.name}' makes one`)
+    return JSON.parse(readFileSync(this.#stateFile, 'utf8')) as MachineState
+  }
+
+  get isRunning(): boolean {
+    const qemu = this.exists ? this.state.qemu : null
+    return qemu !== null && isAlive(qemu)
+  }
+
+  /** Verbs that change the machine hold this; commands in it do not. */
+  async lock(): Promise<FileLock> {
+    const file = join(machinesDirectory(), `.${this.name}.lock`)
+    return await lock(file, `machine '${this.name}'`, AbortSignal.timeout(LOCK_PATIENCE_MS))
+  }
+
+  update(change: Partial<MachineState>): void {
+    this.write({...this.state, ...change})
+  }
+
+  write(state: MachineState): void {
+    writeFileSync(`${this.#stateFile}.draft`, JSON.stringify(state, null, 2))
+    renameSync(`${this.#stateFile}.draft`, this.#stateFile)
+  }
+
+  /** Starts QEMU on the machine's disks. */
+  async start(options: {readonly commandLine: string, readonly diesWithStarter: boolean}): Promise<void> {
+    const state = this.state
+    const boots = state.boots + 1
+    rmSync(this.#sockets, {recursive: true, force: true})
+    mkdirSync(this.#sockets, {recursive: true, mode: 0o700})
+    appendFileSync(this.consoleLog, `\n==== boot ${boots} of ${this.name}\n`)
+    const qemu = await startQemu({
+      ...state,
+      ...options,
+      consoleLog: this.consoleLog,
+      qemuLog: join(this.directory, 'qemu.log'),
+      monitor: this.#monitor,
+      agentPorts: this.#agentPorts
+    })
+    this.update({boots, qemu})
+  }
+
+  /** Opens a session with the agent; the machine must be running. */
+  async session(signal: AbortSignal = AbortSignal.timeout(AGENT_PATIENCE_MS)): Promise<AgentSession> {
+    if (!this.isRunning)
+      throw new MachineError(`Machine '${this.name}' is not running`)
+    return await openSession(this.#agentPorts, signal)
+  }
+
+  /** Waits until the machine ends by itself. */
+  async ended(signal: AbortSignal): Promise<QemuEnd> {
+    const qemu = this.state.qemu
+    return qemu === null || !isAlive(qemu) ? 'gone' : await waitForEnd(qemu, this.#monitor, signal)
+  }
+
+  /** The console of the boot under way, or of the last one. */
+  consoleOfLastBoot(): string {
+    const text = existsSync(this.consoleLog) ? readFileSync(this.consoleLog, 'latin1') : ''
+    return text.slice(text.lastIndexOf('\n==== boot ') + 1)
+  }
+
+  removeSockets(): void {
+    rmSync(this.#sockets, {recursive: true, force: true})
+  }
+
+  wipe(): void {
+    this.removeSockets()
+    rmSync(this.directory, {recursive: true, force: true})
+  }
+
+  get #stateFile(): string {
+    return join(this.directory, 'machine.json')
+  }
+
+  /** Not in the machine's directory: the name of a socket may have 107 bytes only (unix(7)). */
+  get #sockets(): string {
+    const id = createHash('sha256').update(this.directory).digest('hex').slice(0, 12)
+    return join(tmpdir(), `permafrost-lab-${id}`)
+  }
+
+  get #monitor(): string {
+    return join(this.#sockets, 'monitor')
+  }
+
+  get #agentPorts(): string[] {
+    return Array.from({length: PORT_COUNT}, (_, index) => join(this.#sockets, `agent${index}`))
+  }
+}
+
+export function machinesDirectory(): string {
+  const directory = join(cacheDirectory(), 'machines')
+  mkdirSync(directory, {recursive: true})
+  return directory
+}
+
+export function allMachines(): Machine[] {
+  return readdirSync(machinesDirectory(), {withFileTypes: true})
+    .filter(entry => entry.isDirectory())
+    .map(entry => new Machine(entry.name))
+}

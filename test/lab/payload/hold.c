@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * hold MIB STATUS: takes so much memory, fills every page with bytes that only
+ * that page has (half of them compressible, as memory is), and counts.  On
+ * SIGUSR1 it checks every byte and replaces STATUS by one line:
+ *
+ *   round=R count=C pages=P bad=B
+ *
+ * R is how many times it was asked, so whoever asks can wait for the answer.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE	4096
+#define WORDS	(PAGE / sizeof(uint64_t))
+
+static volatile sig_atomic_t asked;
+
+static void ask(int signal)
+{
+	(void)signal;
+	asked++;
+}
+
+static void make_page(uint64_t *page, uint64_t number)
+{
+	uint64_t x = number * 0x9E3779B97F4A7C15ull + 0x5045524D41465253ull;
+
+	for (size_t i = 0; i < WORDS; i++) {
+		if (i < WORDS / 2) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+		}
+		page[i] = x;
+	}
+}
+
+static uint64_t count_bad(const unsigned char *memory, uint64_t pages)
+{
+	uint64_t wanted[WORDS], bad = 0;
+
+	for (uint64_t i = 0; i < pages; i++) {
+		make_page(wanted, i);
+		bad += memcmp(memory + i * PAGE, wanted, PAGE) != 0;
+	}
+	return bad;
+}
+
+static void report(const char *path, int round, uint64_t count, uint64_t pages, uint64_t bad)
+{
+	char draft[512];
+	FILE *file;
+
+	snprintf(draft, sizeof(draft), "%s.draft", path);
+	file = fopen(draft, "w");
+	if (!file)
+		return;
+	fprintf(file, "round=%d count=%llu pages=%llu bad=%llu\n", round, (unsigned long long)count,
+		(unsigned long long)pages, (unsigned long long)bad);
+	fclose(file);
+	rename(draft, path);
+}
+
+int main(int argc, char **argv)
+{
+	const struct timespec tick = { .tv_nsec = 1000000 };
+	uint64_t pages, count = 0;
+	unsigned char *memory;
+	int answered = 0;
+
+	if (argc != 3) {
+		fprintf(stderr, "usage: hold MIB STATUS\n");
+		return 2;
+	}
+	pages = strtoull(argv[1], NULL, 10) * (1048576 / PAGE);
+	memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED) {
+		perror("Cannot take the memory");
+		return 1;
+	}
+	for (uint64_t i = 0; i < pages; i++)
+		make_page((uint64_t *)(memory + i * PAGE), i);
+	signal(SIGUSR1, ask);
+	report(argv[2], 0, 0, pages, 0);
+	for (;; count++) {
+		if (answered != asked) {
+			answered = asked;
+			report(argv[2], answered, count, pages, count_bad(memory, pages));
+		}
+		nanosleep(&tick, NULL);
+	}
+}

@@ -1,0 +1,143 @@
+// Starts QEMU for a machine and tells how it ended.
+import {spawn} from 'node:child_process'
+import {closeSync, openSync, readFileSync} from 'node:fs'
+import {connect} from 'node:net'
+import {createInterface} from 'node:readline'
+import {setTimeout as delay} from 'node:timers/promises'
+import type {Disk} from './disks.js'
+import {hasCode, LaboratoryError} from './errors.js'
+
+export interface QemuRequest {
+  readonly memoryMib: number
+  readonly cpus: number
+  readonly kernel: string
+  readonly initrd: string
+  readonly commandLine: string
+  readonly disks: readonly Disk[]
+  readonly consoleLog: string
+  readonly qemuLog: string
+  readonly monitor: string
+  readonly agentPorts: readonly string[]
+  /** Kill the machine when the process that starts it dies: for tests and demo, not for `lab up`. */
+  readonly diesWithStarter: boolean
+}
+
+/** A process by its id and start time: ids are used again, the pair is not. */
+export interface ProcessIdentity {
+  readonly pid: number
+  readonly startTicks: string
+}
+
+export type QemuEnd = 'powered-off' | 'rebooted' | 'gone'
+
+/** Starts the machine; it is running when this returns, though nothing in it is. */
+export async function startQemu(request: QemuRequest): Promise<ProcessIdentity> {
+  const log = openSync(request.qemuLog, 'a')
+  const args = qemuArguments(request)
+  const [command, words] = request.diesWithStarter
+    ? ['setpriv', ['--pdeathsig', 'SIGKILL', 'qemu-system-x86_64', ...args]] as const
+    : ['qemu-system-x86_64', args] as const
+  const child = spawn(command, words, {stdio: ['ignore', log, log], detached: true})
+  closeSync(log)
+  const failed = new Promise<never>((_, reject) => {
+    child.on('error', error => {
+      reject(hasCode(error, 'ENOENT')
+        ? new LaboratoryError(`Cannot run '${command}': not installed, apt-get install qemu-system-x86`)
+        : error)
+    })
+    child.on('exit', status => {
+      reject(new LaboratoryError(`Cannot start QEMU: exit status ${status ?? 'by signal'}\n${readFileSync(request.qemuLog, 'utf8').slice(-2000)}`))
+    })
+  })
+  await Promise.race([failed, answering(request.monitor)])
+  failed.catch(() => undefined)
+  child.unref()
+  return identify(child.pid ?? 0)
+}
+
+function qemuArguments(request: QemuRequest): string[] {
+  const ports = request.agentPorts.flatMap((path, index) => [
+    '-chardev', `socket,id=agent${index},path=${path},server=on,wait=off`,
+    '-device', `virtserialport,chardev=agent${index},nr=${index + 1},name=permafrost.agent.${index}`
+  ])
+  const disks = request.disks.flatMap((disk, index) => [
+    '-drive', `file=${disk.path.replaceAll(',', ',,')},if=none,id=disk${index},format=raw,cache=writeback,discard=unmap`,
+    '-device', `virtio-blk-pci,drive=disk${index},serial=${disk.name}`
+  ])
+  return [
+    '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-vga', 'none', '-nic', 'none',
+    '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(request.cpus), '-m', String(request.memoryMib),
+    '-kernel', request.kernel, '-initrd', request.initrd, '-append', request.commandLine,
+    '-chardev', `file,id=console,path=${request.consoleLog},append=on`, '-serial', 'chardev:console',
+    '-chardev', `socket,id=monitor,path=${request.monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control',
+    '-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci', ...ports, ...disks
+  ]
+}
+
+async function answering(monitor: string): Promise<void> {
+  const patience = AbortSignal.timeout(20_000)
+  while (!await connects(monitor)) {
+    if (patience.aborted)
+      throw new LaboratoryError('Cannot start QEMU: its monitor does not answer')
+    await delay(20)
+  }
+}
+
+async function connects(path: string): Promise<boolean> {
+  return await new Promise(resolve => {
+    const socket = connect(path)
+    socket.on('connect', () => { socket.destroy(); resolve(true) })
+    socket.on('error', () => { resolve(false) })
+  })
+}
+
+function identify(pid: number): ProcessIdentity {
+  return {pid, startTicks: startTicksOf(pid) ?? ''}
+}
+
+/** Field 22 of /proc/PID/stat (proc(5)); null when there is no such process, or only what is left of one. */
+export function startTicksOf(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' ? null : fields[19] ?? null
+  } catch {
+    // The process is gone.
+    return null
+  }
+}
+
+export function isAlive(identity: ProcessIdentity): boolean {
+  return startTicksOf(identity.pid) === identity.startTicks
+}
+
+/** Ends the process at once, as a power cut does, and waits until it is gone. */
+export async function killAndWait(identity: ProcessIdentity): Promise<void> {
+  while (isAlive(identity)) {
+    process.kill(identity.pid, 'SIGKILL')
+    await delay(10)
+  }
+}
+
+/** Follows the machine until it ends; the monitor knows a power-off from a reboot, such as after a panic. */
+export async function waitForEnd(identity: ProcessIdentity, monitor: string, signal: AbortSignal): Promise<QemuEnd> {
+  const socket = connect(monitor)
+  const stop = () => socket.destroy()
+  signal.addEventListener('abort', stop)
+  let reason: string | null = null
+  try {
+    socket.on('error', () => {
+      // The monitor closes with the machine.
+    })
+    socket.write('{"execute": "qmp_capabilities"}\n')
+    for await (const line of createInterface({input: socket}))
+      reason = /"event": "SHUTDOWN".*"reason": "([a-z-]+)"/.exec(line)?.[1] ?? reason
+    while (isAlive(identity) && !signal.aborted)
+      await delay(10)
+  } finally {
+    signal.removeEventListener('abort', stop)
+    socket.destroy()
+  }
+  signal.throwIfAborted()
+  return reason === 'guest-shutdown' ? 'powered-off' : reason === 'guest-reset' ? 'rebooted' : 'gone'
+}

@@ -1,0 +1,122 @@
+// hibernate NAME: asks for hibernation as a person or a desktop does, and waits for the power to go.
+import {setTimeout as delay} from 'node:timers/promises'
+import {MachineError, messageOf} from '../errors.js'
+import {attemptInside, inside} from '../execute.js'
+import {figuresOfImage, NO_FIGURES, readSpare, type Figures} from '../figures.js'
+import type {Machine} from '../machine.js'
+
+export type Via = 'systemctl' | 'dbus' | 'cli'
+
+export interface Report extends Figures {
+  readonly ok: boolean
+  readonly seconds: number
+  readonly bootToUserMs: number | null
+  readonly reason: string | null
+}
+
+const REQUESTS: Readonly<Record<Via, readonly string[]>> = {
+  systemctl: ['systemctl', 'hibernate'],
+  dbus: [
+    'busctl', 'call', 'org.freedesktop.login1', '/org/freedesktop/login1', 'org.freedesktop.login1.Manager',
+    'Hibernate', 'b', 'false'
+  ],
+  cli: ['permafrost', 'hibernate']
+}
+
+/** Emulated, with a gigabyte that does not compress, a save takes a minute. */
+const SAVE_PATIENCE_MS = 600_000
+const ASK_EVERY_MS = 500
+const ANSWER_PATIENCE_MS = 2_000
+
+export async function hibernate(machine: Machine, via: Via): Promise<Report> {
+  using _held = await machine.lock()
+  const started = performance.now()
+  const reason = await askAndWait(machine, REQUESTS[via], 'systemd-hibernate.service')
+  const seconds = secondsSince(started)
+  if (reason !== null)
+    return {ok: false, seconds, ...NO_FIGURES, bootToUserMs: null, reason}
+  machine.update({qemu: null, sleptThrough: 'permafrost'})
+  return {seconds, bootToUserMs: null, ...await judgeImage(machine)}
+}
+
+async function judgeImage(machine: Machine): Promise<Figures & {readonly ok: boolean, readonly reason: string | null}> {
+  const spare = machine.state.disks.find(disk => disk.role === 'spare')
+  if (spare === undefined)
+    return {...NO_FIGURES, ok: false, reason: 'The machine switched itself off and has no spare device'}
+  try {
+    const saved = await readSpare(spare.path)
+    const isValid = saved.superblock.state === 'valid'
+    const reason = isValid ? null : `The machine switched itself off with the image '${saved.superblock.state}'`
+    return {...figuresOfImage(saved), ok: isValid, reason}
+  } catch (thrown) {
+    return {...NO_FIGURES, ok: false, reason: `The machine switched itself off: ${messageOf(thrown)}`}
+  }
+}
+
+/**
+ * Runs the request in the machine and waits for the power to go. Gives null then, or why it did not: a refusal,
+ * a roll-back, a kernel that restarted. `unit` is the service that hibernates when the request itself returns at once.
+ */
+export async function askAndWait(machine: Machine, argv: readonly string[], unit: string | null): Promise<string | null> {
+  const over = new AbortController()
+  const patience = AbortSignal.timeout(SAVE_PATIENCE_MS)
+  const before = await inside(machine, ['date', '+%s'])
+  // As a unit of its own it lives on when the agent's connection goes with the machine.
+  const request = 'permafrost-lab-request.service'
+  await inside(machine, [
+    'systemd-run', '--quiet', `--unit=${request}`, '--property=RemainAfterExit=yes', '--', ...argv
+  ])
+  const refused = watchForRefusal(machine, unit === null ? [request] : [request, unit], over.signal)
+  try {
+    const ended = machine.ended(AbortSignal.any([patience, over.signal]))
+    const first = await Promise.race([
+      ended.then(end => end === 'powered-off' ? null : `The machine ended otherwise than by switching itself off: ${end}`),
+      refused.then(async text => `${text}: ${await journalSince(machine, before.trim())}`)
+    ])
+    ended.catch(() => undefined)
+    return first
+  } catch (thrown) {
+    if (patience.aborted)
+      throw new MachineError(`The machine is still on after ${SAVE_PATIENCE_MS / 1000} s`, {cause: thrown})
+    throw thrown
+  } finally {
+    over.abort()
+    if (machine.isRunning)
+      await attemptInside(machine, ['systemctl', 'stop', request]).catch(() => undefined)
+  }
+}
+
+/** While the machine is frozen nothing answers, and that is no refusal. */
+async function watchForRefusal(machine: Machine, units: readonly string[], signal: AbortSignal): Promise<string> {
+  while (!signal.aborted) {
+    await delay(ASK_EVERY_MS, undefined, {signal}).catch(() => undefined)
+    const failed = await failedUnit(machine, units)
+    if (failed !== null)
+      return failed
+  }
+  return 'stopped watching'
+}
+
+async function failedUnit(machine: Machine, units: readonly string[]): Promise<string | null> {
+  try {
+    const shown = await attemptInside(
+      machine, ['systemctl', 'show', '--property=Id,ActiveState,Result', ...units],
+      {signal: AbortSignal.timeout(ANSWER_PATIENCE_MS)})
+    const failed = shown.stdout.split('\n\n').find(block => /^ActiveState=failed$/m.test(block))
+    const id = /^Id=(.*)$/m.exec(failed ?? '')?.[1]
+    return id === undefined ? null : `${id} failed`
+  } catch {
+    // Frozen, or off already.
+    return null
+  }
+}
+
+async function journalSince(machine: Machine, since: string): Promise<string> {
+  const journal = await attemptInside(
+    machine, ['journalctl', '--quiet', '--no-pager', '--output=cat', `--since=@${since}`, '--priority=warning', '--lines=8'])
+  return journal.stdout.trim().replaceAll('\n', '; ')
+}
+
+export function secondsSince(started: number): number {
+  return Math.round((performance.now() - started) / 100) / 10
+}
