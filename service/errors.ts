@@ -59,6 +59,15 @@ export class NotAuthorizedError extends RefusedError {
   }
 }
 
+/** Asking the person would allow it, but the caller did not say that it may ask. */
+export class InteractionRequiredError extends RefusedError {
+  override readonly busName = 'org.freedesktop.DBus.Error.InteractiveAuthorizationRequired'
+
+  constructor(readonly method: string) {
+    super(`Cannot allow '${method}': it needs authentication, and the caller does not let us ask for it`)
+  }
+}
+
 export class InvalidArgumentsError extends RefusedError {
   override readonly busName = 'org.freedesktop.DBus.Error.InvalidArgs'
 
@@ -180,6 +189,15 @@ export class DaemonMissingError extends RefusedError {
   }
 }
 
+/** A check of the preflight that has no class of its own did not pass. */
+export class CheckFailedError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.CheckFailed'
+
+  constructor(readonly check: string, remedy: string, options?: ErrorOptions) {
+    super(`Cannot hibernate: ${remedy}`, options)
+  }
+}
+
 export class UsageError extends RefusedError {
   override readonly busName = 'org.permafrost1.Error.Usage'
 }
@@ -276,6 +294,13 @@ export class SystemCallError extends FailedError {
 
   constructor(readonly attempt: string, readonly errno: number) {
     super(`Cannot ${attempt}: ${errnoName(errno)}`)
+  }
+}
+
+/** Thrown where PERMAFROST_FAULT says so, by tests alone. */
+export class FaultInjectedError extends FailedError {
+  constructor(readonly point: string) {
+    super(`Cannot pass fault point '${point}': PERMAFROST_FAULT names it`)
   }
 }
 

@@ -1,0 +1,53 @@
+import type {DeviceNumber} from '../edge/device-number.js'
+import type {ImageState} from '../image/superblock.js'
+
+/**
+ * Where an image goes. What the states mean to the next boot is in image/FORMAT.md; whoever
+ * implements this sees to it that `complete` is the only way to a valid image, and that
+ * everything a valid image needs was flushed before it became valid.
+ */
+export interface ImageSink {
+  /** For messages. */
+  readonly name: string
+  /** Finds out whether an image could go there, and changes nothing. Throws RefusedError. */
+  inspect(): Promise<SinkSummary>
+  /** From here on there is no valid image: the state is "writing", and flushed. */
+  begin(): Promise<ImageSession>
+  /** Says of the image that was there what has become of it. Flushed when it returns. */
+  mark(state: 'resumed' | 'aborted'): Promise<void>
+}
+
+export interface SinkSummary {
+  readonly state: ImageState
+  readonly imageId: string
+  /** Room for one image, its header included. */
+  readonly imageAreaBytes: number
+}
+
+/** The writing of one image. */
+export interface ImageSession extends AsyncDisposable {
+  readonly freeBytes: number
+  /** The place of the next piece, which is `bytes` long; throws SinkError when there is no room. */
+  reserve(bytes: number): number
+  /** `bytes` is aligned memory of an aligned length. */
+  write(bytes: Buffer, offset: number): Promise<void>
+  /** Writes the header section, flushes, makes the image valid, and flushes again. */
+  complete(image: CompletedImage): Promise<void>
+}
+
+export interface CompletedImage {
+  readonly header: Buffer
+  readonly storedBytes: number
+  readonly streamBytes: number
+}
+
+/** Where file systems write while the image is saved: never on a file system. */
+export interface CowSpace {
+  area(): Promise<CowArea>
+}
+
+export interface CowArea {
+  readonly device: DeviceNumber
+  readonly offsetBytes: number
+  readonly bytes: number
+}

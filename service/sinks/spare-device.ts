@@ -1,0 +1,139 @@
+import {randomBytes} from 'node:crypto'
+import {allocateAligned} from '../edge/aligned.js'
+import type {Exec} from '../edge/exec.js'
+import type {Files} from '../edge/files.js'
+import {NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
+import type {Digest} from '../image/digest.js'
+import {decodeSuperblock, hasMagic, SUPERBLOCK_BYTES, withoutImage, type Superblock} from '../image/superblock.js'
+import {refuseForeignSignature} from './claim.js'
+import {layOutDevice} from './layout.js'
+import type {CowArea, CowSpace, ImageSession, ImageSink, SinkSummary} from './sink.js'
+import {attempt, openExclusive, openShared, readSuperblock, writeSuperblock} from './spare-access.js'
+import {SpareSession} from './spare-session.js'
+
+export interface SpareTools {
+  readonly exec: Exec
+  readonly files: Files
+  readonly digest: Digest
+}
+
+/** Where the signatures of others lie, and room for our superblock. */
+const WIPED_BYTES = 2 ** 20
+
+/**
+ * The spare block device.
+ *
+ * - Every access is direct I/O: a page cache older than the snapshot would lie to the resumed system.
+ * - Looking and setting up open it exclusively, so that nobody holds it. While an image is written the
+ *   copy-on-write slices on it hold it exclusively for device-mapper, which keeps others away as well
+ *   and would keep out a second exclusive open of our own.
+ * - The superblock is read again before every change: nobody's sector is overwritten that is not ours.
+ */
+export class SpareDevice implements ImageSink, CowSpace {
+  readonly #path: string | null
+  readonly #tools: SpareTools
+
+  /** `path` is null where no spare device is configured; then every call says so. */
+  constructor(path: string | null, tools: SpareTools) {
+    this.#path = path
+    this.#tools = tools
+  }
+
+  get name(): string {
+    return this.#path ?? 'spare device'
+  }
+
+  async inspect(): Promise<SinkSummary> {
+    const path = this.#requirePath()
+    const superblock = await this.#inspectSuperblock(path)
+    await refuseForeignSignature(path, this.#tools.exec)
+    return {
+      state: superblock.state,
+      imageId: superblock.imageId,
+      imageAreaBytes: superblock.imageAreaBytes,
+    }
+  }
+
+  async readSuperblock(): Promise<Superblock> {
+    const path = this.#requirePath()
+    await using device = await openShared(path)
+    return readSuperblock(device, path, this.#tools.digest)
+  }
+
+  async area(): Promise<CowArea> {
+    const path = this.#requirePath()
+    const device = this.#tools.files.blockDevice(path)
+    if (device === null) throw new NoSpareDeviceError(path)
+    const superblock = await this.readSuperblock()
+    return {device, offsetBytes: superblock.cowAreaOffset, bytes: superblock.cowAreaBytes}
+  }
+
+  async begin(): Promise<ImageSession> {
+    const path = this.#requirePath()
+    const device = await openShared(path)
+    try {
+      const former = await readSuperblock(device, path, this.#tools.digest)
+      const superblock = {...withoutImage(former, 'writing'), imageId: randomBytes(16).toString('hex')}
+      await writeSuperblock(device, path, superblock, this.#tools.digest)
+      return new SpareSession({path, device, superblock, digest: this.#tools.digest})
+    } catch (error) {
+      await device[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  async mark(state: 'resumed' | 'aborted'): Promise<void> {
+    await this.#change((superblock) => ({...superblock, state}))
+  }
+
+  /** Forgets the image that may be there. */
+  async invalidate(): Promise<void> {
+    await this.#change((superblock) => withoutImage(superblock, 'empty'))
+  }
+
+  /**
+   * Claims the device: wipes its beginning and end and writes an empty superblock. Refuses a
+   * device that is held, or has a signature of others, unless `isForced`.
+   */
+  async setUp({isForced}: {readonly isForced: boolean}): Promise<Superblock> {
+    const path = this.#requirePath()
+    await using device = await openExclusive(path, this.#tools.files)
+    if (!isForced) await refuseForeignSignature(path, this.#tools.exec)
+    const deviceBytes = await device.sizeBytes()
+    const superblock = layOutDevice({device: path, deviceBytes, deviceId: randomBytes(16).toString('hex')})
+    await attempt('set up', path, async () => {
+      await device.write(allocateAligned(WIPED_BYTES), superblock.deviceBytes - WIPED_BYTES)
+      await device.write(allocateAligned(WIPED_BYTES), 0)
+      await device.flush()
+    })
+    await writeSuperblock(device, path, superblock, this.#tools.digest)
+    return superblock
+  }
+
+  #requirePath(): string {
+    if (this.#path === null) throw new NoSpareDeviceError(null)
+    return this.#path
+  }
+
+  async #inspectSuperblock(path: string): Promise<Superblock> {
+    await using device = await openExclusive(path, this.#tools.files)
+    const sector = await attempt('read', path, () => device.read(0, SUPERBLOCK_BYTES))
+    if (!hasMagic(sector)) {
+      await refuseForeignSignature(path, this.#tools.exec)
+      throw new SpareNotSetUpError(path)
+    }
+    const superblock = decodeSuperblock(sector, this.#tools.digest, path)
+    const availableBytes = await device.sizeBytes()
+    if (availableBytes < superblock.deviceBytes) {
+      throw new SpareTooSmallError(path, superblock.deviceBytes, availableBytes)
+    }
+    return superblock
+  }
+
+  async #change(change: (superblock: Superblock) => Superblock): Promise<void> {
+    const path = this.#requirePath()
+    await using device = await openShared(path)
+    const former = await readSuperblock(device, path, this.#tools.digest)
+    await writeSuperblock(device, path, change(former), this.#tools.digest)
+  }
+}

@@ -1,0 +1,79 @@
+import {alignUp} from '../edge/aligned.js'
+import type {DirectDevice} from '../edge/direct-device.js'
+import type {Digest} from '../image/digest.js'
+import type {Superblock} from '../image/superblock.js'
+import {SinkError} from '../errors.js'
+import type {CompletedImage, ImageSession} from './sink.js'
+import {attempt, writeSuperblock} from './spare-access.js'
+
+/** Kept free behind the chunks: the header of an image of 120 GiB. */
+const HEADER_ROOM_BYTES = 4 * 2 ** 20
+
+/** Chunks go one behind the other from the start of the image area, the header section behind them. */
+export class SpareSession implements ImageSession {
+  readonly #path: string
+  readonly #device: DirectDevice
+  readonly #superblock: Superblock
+  readonly #digest: Digest
+  #nextOffset = 0
+
+  constructor(parts: {
+    readonly path: string
+    readonly device: DirectDevice
+    readonly superblock: Superblock
+    readonly digest: Digest
+  }) {
+    this.#path = parts.path
+    this.#device = parts.device
+    this.#superblock = parts.superblock
+    this.#digest = parts.digest
+  }
+
+  get freeBytes(): number {
+    return this.#superblock.imageAreaBytes - HEADER_ROOM_BYTES - this.#nextOffset
+  }
+
+  reserve(bytes: number): number {
+    if (bytes > this.freeBytes) throw this.#isFull()
+    const offset = this.#nextOffset
+    this.#nextOffset += bytes
+    return offset
+  }
+
+  async write(bytes: Buffer, offset: number): Promise<void> {
+    const place = this.#superblock.imageAreaOffset + offset
+    await attempt('write the image to', this.#path, () => this.#device.write(bytes, place))
+  }
+
+  async complete(image: CompletedImage): Promise<void> {
+    if (alignUp(image.header.length) > this.freeBytes + HEADER_ROOM_BYTES) throw this.#isFull()
+    const headerOffset = this.#superblock.imageAreaOffset + this.#nextOffset
+    await attempt('write the image to', this.#path, async () => {
+      await this.#device.writePadded(image.header, headerOffset)
+      await this.#device.flush()
+    })
+    await writeSuperblock(
+      this.#device,
+      this.#path,
+      {
+        ...this.#superblock,
+        state: 'valid',
+        headerOffset,
+        headerBytes: image.header.length,
+        headerDigest: this.#digest.ofBytes(image.header),
+        createdUnixSeconds: Math.floor(Date.now() / 1000),
+        storedBytes: image.storedBytes,
+        streamBytes: image.streamBytes,
+      },
+      this.#digest,
+    )
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#device[Symbol.asyncDispose]()
+  }
+
+  #isFull(): SinkError {
+    return new SinkError('write the image to', this.#path, {cause: new Error('its image area is full')})
+  }
+}
