@@ -18,12 +18,13 @@ enum exit_status {
 };
 
 static const char usage[] =
-	"Usage: permafrost-loader resume [--device DEVICE]\n"
+	"Usage: permafrost-loader resume [--early] [--device DEVICE]\n"
 	"       permafrost-loader wrap DEVICE...\n"
 	"       permafrost-loader inspect [--verify] [--foreign] DEVICE|FILE...\n"
 	"\n"
 	"resume   Finds a valid image, checks it and continues it. Returns 0 when there\n"
-	"         is none or it is refused, and the ordinary boot goes on.\n"
+	"         is none or it is refused, and the ordinary boot goes on. --early leaves\n"
+	"         everything to a later call unless all that it needs is there already.\n"
 	"wrap     Puts a device-mapper device over each block device and prints the paths\n"
 	"         to mount; 1 when one could not be wrapped.\n"
 	"inspect  Prints what is on a device; --verify reads all of it, --foreign does not\n"
@@ -40,13 +41,20 @@ static int print_usage(FILE *to, enum exit_status status)
 static int run_resume(int count, char *const arguments[])
 {
 	const char *device = NULL;
+	bool is_early = false;
 
-	if (count == 2 && !strcmp(arguments[0], "--device"))
-		device = arguments[1];
-	else if (count)
-		return print_usage(stderr, EXIT_USAGE);
+	for (; count; count--, arguments++) {
+		if (!strcmp(arguments[0], "--early")) {
+			is_early = true;
+		} else if (count > 1 && !strcmp(arguments[0], "--device")) {
+			device = *++arguments;
+			count--;
+		} else {
+			return print_usage(stderr, EXIT_USAGE);
+		}
+	}
 	say_to_kernel_log();
-	resume(device);
+	resume(device, is_early);
 	return EXIT_GO_ON;
 }
 

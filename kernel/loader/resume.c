@@ -8,6 +8,8 @@
  *   makes it "aborted", since the ordinary boot is about to change the file
  *   systems it belongs to.
  * - "resuming" is on the disk before the jump, so no image is resumed twice.
+ * - An early try, before all devices are there, resumes when nothing is missing
+ *   and else leaves everything, messages too, to the one that follows.
  */
 #include "resume.h"
 
@@ -32,6 +34,7 @@ struct candidate {
 struct candidates {
 	struct candidate list[CANDIDATES_MAX];
 	u32 count;
+	bool is_early;
 };
 
 static void set_aborted(const char *path)
@@ -73,6 +76,21 @@ static void settle_state(const char *path, const struct superblock *superblock)
 	reject(path, why.text);
 }
 
+static void add_candidate(struct candidates *candidates, const char *path,
+			  const struct superblock *superblock)
+{
+	struct candidate *candidate;
+
+	if (candidates->count == CANDIDATES_MAX) {
+		if (!candidates->is_early)
+			reject(path, "too many devices have an image");
+		return;
+	}
+	candidate = &candidates->list[candidates->count++];
+	candidate->superblock = *superblock;
+	snprintf(candidate->path, sizeof(candidate->path), "%s", path);
+}
+
 static void look_at(void *context, const char *path)
 {
 	struct candidates *candidates = context;
@@ -85,23 +103,14 @@ static void look_at(void *context, const char *path)
 		return;
 	kind = superblock_read(&disk, &superblock, &why);
 	disk_close(&disk);
-	if (kind == SUPERBLOCK_FOREIGN) {
+	if (kind == SUPERBLOCK_READ && superblock_is(&superblock, STATE_VALID))
+		add_candidate(candidates, path, &superblock);
+	else if (candidates->is_early)
+		return;
+	else if (kind == SUPERBLOCK_READ)
+		settle_state(path, &superblock);
+	else if (kind == SUPERBLOCK_FOREIGN)
 		say("not resuming: %s", why.text);
-	} else if (kind == SUPERBLOCK_READ) {
-		struct candidate *candidate;
-
-		if (!superblock_is(&superblock, STATE_VALID)) {
-			settle_state(path, &superblock);
-			return;
-		}
-		if (candidates->count == CANDIDATES_MAX) {
-			reject(path, "too many devices have an image");
-			return;
-		}
-		candidate = &candidates->list[candidates->count++];
-		candidate->superblock = superblock;
-		snprintf(candidate->path, sizeof(candidate->path), "%s", path);
-	}
 }
 
 static const struct candidate *choose(const struct candidates *candidates)
@@ -184,48 +193,63 @@ static int load_and_jump(const struct disk *disk,
 	return result;
 }
 
-static int try_image(const struct candidate *candidate, struct reason *why)
+static int check_image(const struct disk *disk,
+		       const struct superblock *superblock,
+		       struct header *header, unsigned int wait_seconds,
+		       struct reason *why)
 {
-	const struct superblock *superblock = &candidate->superblock;
-	struct header header = { 0 };
-	struct disk disk;
-	int result;
+	int result = superblock_check_layout(superblock, disk, why);
 
-	if (disk_open(&disk, candidate->path, O_RDWR | O_EXCL, why))
-		return -1;
-	result = superblock_check_layout(superblock, &disk, why);
 	if (!result)
-		result = header_read(&header, &disk, superblock, why);
+		result = header_read(header, disk, superblock, why);
 	if (!result)
-		result = header_check_kernel(&header, why);
+		result = header_check_kernel(header, why);
 	if (!result)
-		result = regions_check(&header, DEVICE_WAIT_SECONDS, why);
-	if (!result)
-		result = load_and_jump(&disk, superblock, &header, why);
-	header_free(&header);
-	disk_close(&disk);
+		result = regions_check(header, wait_seconds, why);
 	return result;
 }
 
-void resume(const char *device)
+/* Returns only when the image was refused or, early, something is missing. */
+static void try_image(const struct candidate *candidate, bool is_early)
+{
+	const struct superblock *superblock = &candidate->superblock;
+	struct header header = { 0 };
+	struct reason why;
+	struct disk disk;
+	bool is_left_for_later = is_early;
+
+	if (!disk_open(&disk, candidate->path, O_RDWR | O_EXCL, &why)) {
+		if (!check_image(&disk, superblock, &header,
+				 is_early ? 0 : DEVICE_WAIT_SECONDS, &why)) {
+			say("resuming from '%s', %llu MiB", candidate->path,
+			    (unsigned long long)(superblock->stream_bytes / MIB));
+			load_and_jump(&disk, superblock, &header, &why);
+			is_left_for_later = false;
+		}
+		header_free(&header);
+		disk_close(&disk);
+	}
+	if (!is_left_for_later)
+		reject(candidate->path, why.text);
+}
+
+void resume(const char *device, bool is_early)
 {
 	static struct candidates candidates;
 	const struct candidate *candidate;
-	struct reason why;
 
+	candidates.is_early = is_early;
 	if (device)
 		look_at(&candidates, device);
 	else
 		devices_scan(look_at, &candidates);
+	if (is_early && (candidates.count != 1 || is_told_not_to()))
+		return;
 	if (!candidates.count)
 		return;
 	candidate = choose(&candidates);
-	if (is_told_not_to()) {
+	if (is_told_not_to())
 		reject(candidate->path, "'noresume' on the kernel command line");
-		return;
-	}
-	say("resuming from '%s', %llu MiB", candidate->path,
-	    (unsigned long long)(candidate->superblock.stream_bytes / MIB));
-	if (try_image(candidate, &why))
-		reject(candidate->path, why.text);
+	else
+		try_image(candidate, is_early);
 }

@@ -2,11 +2,14 @@
 #ifndef LOADER_RESUME_H
 #define LOADER_RESUME_H
 
+#include <stdbool.h>
+
 /*
  * Resumes the valid image of the device, or of any device when it is NULL.
  * Returns when there is nothing to resume or it was refused: the ordinary boot
- * goes on, and no valid image is left behind.
+ * goes on, and no valid image is left behind. An early call, when devices may
+ * still be missing, resumes or leaves everything as it is.
  */
-void resume(const char *device);
+void resume(const char *device, bool is_early);
 
 #endif
