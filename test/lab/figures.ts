@@ -64,26 +64,24 @@ export function figuresOfImage(saved: SavedImage): Figures {
 const PAGE_BYTES = 4096
 
 /**
- * The stock path says on the console how many pages it copies and how many kilobytes it reads back.
- * It stops all user processes from the freeze until the power goes, so its pause is the whole save.
+ * What the stock path says on the console while it saves. It stops all user processes from the freeze until the
+ * power goes, so its pause is the whole save.
  */
 export function figuresOfConsole(text: string): Figures {
   const copied = lastNumber(text, /Image created \((\d+) pages copied/g)
-  const frozenAt = lastNumber(text, /\[\s*([\d.]+)\] Freezing user space processes\n|\[\s*([\d.]+)\] Freezing user space processes/g)
-  const times = [...text.matchAll(/^\[\s*([\d.]+)\]/gm)].map(match => Number(match[1]))
-  const last = times.at(-1)
-  const wrote = lastNumber(text, /Wrote (\d+) kbytes/g)
+  const storedKilobytes = lastNumber(text, /Image size after compression: (\d+) kbytes/g)
+  const frozenAt = lastNumber(text, /^\[\s*([\d.]+)\] Freezing user space processes\r?$/gm)
+  const endedAt = lastNumber(text, /^\[\s*([\d.]+)\]/gm)
   return {
-    pauseMs: frozenAt === null || last === undefined ? null : Math.round((last - frozenAt) * 1000),
+    pauseMs: frozenAt === null || endedAt === null ? null : Math.round((endedAt - frozenAt) * 1000),
     imageBytes: copied === null ? null : copied * PAGE_BYTES,
-    storedBytes: wrote === null ? null : wrote * 1024,
+    storedBytes: storedKilobytes === null ? null : storedKilobytes * 1024,
     pagesCopied: copied,
     pagesInPlace: null
   }
 }
 
 function lastNumber(text: string, pattern: RegExp): number | null {
-  const match = [...text.matchAll(pattern)].at(-1)
-  const digits = match?.[1] ?? match?.[2]
+  const digits = [...text.matchAll(pattern)].at(-1)?.[1]
   return digits === undefined ? null : Number(digits)
 }

@@ -7,6 +7,7 @@ import {openSession, PORT_COUNT, type AgentSession} from './agent.js'
 import {cacheDirectory} from './cache.js'
 import type {Disk} from './disks.js'
 import {MachineError, UsageError} from './errors.js'
+import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
 import {isAlive, startQemu, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
@@ -24,8 +25,10 @@ export interface MachineState {
   readonly qemu: ProcessIdentity | null
   /** The agent that answered last: who answers after a resume must be the same. */
   readonly agentIdentity: string | null
-  /** How the machine was last put to sleep. */
-  readonly sleptThrough: 'permafrost' | 'stock' | null
+  /** The process whose end is the machine's end, too: a test or the demo; null for machines that stay. */
+  readonly owner: ProcessIdentity | null
+  /** What the last hibernation cost. */
+  readonly figures: Figures
 }
 
 /** One machine by its name; all methods read what is on disk now, so that several processes can work with it. */

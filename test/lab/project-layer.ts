@@ -19,6 +19,9 @@ KillMode=process
 WantedBy=multi-user.target
 `
 
+/** What lies in units/ knows where it belongs. */
+const INSTALLERS = ['units/install.sh', 'units/initramfs/install.sh']
+
 const INSTALLED = ['service', 'units', 'dm-tables', 'kernel/loader', 'package.json', 'package-lock.json', 'tsconfig.json']
 
 /** Everything of the repository that ends up in the machine, as one digest. */
@@ -32,8 +35,7 @@ export async function installProject(tree: string): Promise<void> {
   await installAgent(tree)
   await installPayload(tree)
   await installService(join(tree, 'usr/lib/permafrost'))
-  const installer = join(repository(), 'units/install.sh')
-  if (existsSync(installer))
+  for (const installer of INSTALLERS.map(path => join(repository(), path)).filter(path => existsSync(path)))
     await run('bash', [installer, tree], {cwd: repository()})
 }
 

@@ -91,7 +91,7 @@ async function connects(path: string): Promise<boolean> {
   })
 }
 
-function identify(pid: number): ProcessIdentity {
+export function identify(pid: number): ProcessIdentity {
   return {pid, startTicks: startTicksOf(pid) ?? ''}
 }
 

@@ -1,7 +1,7 @@
 // down and cut: switch a machine off, with its consent or without.
 import {inside} from '../execute.js'
 import {allMachines, type Machine} from '../machine.js'
-import {killAndWait} from '../qemu.js'
+import {isAlive, killAndWait} from '../qemu.js'
 import {say} from '../say.js'
 
 const SHUTDOWN_PATIENCE_MS = 60_000
@@ -41,6 +41,18 @@ async function pullPlug(machine: Machine): Promise<void> {
   if (qemu !== null)
     await killAndWait(qemu)
   machine.update({qemu: null})
+}
+
+/** Removes machines whose owner died without doing so; their QEMU died with it. */
+export async function reap(): Promise<void> {
+  for (const machine of allMachines().filter(one => one.exists)) {
+    const {owner} = machine.state
+    if (owner !== null && !isAlive(owner)) {
+      say(`${machine.name}: left behind by a process that is gone, removing`)
+      await pullPlug(machine)
+      machine.wipe()
+    }
+  }
 }
 
 /** Every machine, without asking it: what tests and people left behind. */

@@ -35,21 +35,28 @@ export async function hibernate(machine: Machine, via: Via): Promise<Report> {
   const seconds = secondsSince(started)
   if (reason !== null)
     return {ok: false, seconds, ...NO_FIGURES, bootToUserMs: null, reason}
-  machine.update({qemu: null, sleptThrough: 'permafrost'})
-  return {seconds, bootToUserMs: null, ...await judgeImage(machine)}
+  const {ok, reason: fault, figures} = await judgeImage(machine)
+  machine.update({qemu: null, figures})
+  return {ok, seconds, ...figures, bootToUserMs: null, reason: fault}
 }
 
-async function judgeImage(machine: Machine): Promise<Figures & {readonly ok: boolean, readonly reason: string | null}> {
+interface Judgement {
+  readonly ok: boolean
+  readonly reason: string | null
+  readonly figures: Figures
+}
+
+async function judgeImage(machine: Machine): Promise<Judgement> {
   const spare = machine.state.disks.find(disk => disk.role === 'spare')
   if (spare === undefined)
-    return {...NO_FIGURES, ok: false, reason: 'The machine switched itself off and has no spare device'}
+    return {ok: false, reason: 'The machine switched itself off and has no spare device', figures: NO_FIGURES}
   try {
     const saved = await readSpare(spare.path)
-    const isValid = saved.superblock.state === 'valid'
-    const reason = isValid ? null : `The machine switched itself off with the image '${saved.superblock.state}'`
-    return {...figuresOfImage(saved), ok: isValid, reason}
+    const {state} = saved.superblock
+    const reason = state === 'valid' ? null : `The machine switched itself off with the image '${state}'`
+    return {ok: reason === null, reason, figures: figuresOfImage(saved)}
   } catch (thrown) {
-    return {...NO_FIGURES, ok: false, reason: `The machine switched itself off: ${messageOf(thrown)}`}
+    return {ok: false, reason: `The machine switched itself off: ${messageOf(thrown)}`, figures: NO_FIGURES}
   }
 }
 
@@ -64,7 +71,7 @@ export async function askAndWait(machine: Machine, argv: readonly string[], unit
   // As a unit of its own it lives on when the agent's connection goes with the machine.
   const request = 'permafrost-lab-request.service'
   await inside(machine, [
-    'systemd-run', '--quiet', `--unit=${request}`, '--property=RemainAfterExit=yes', '--', ...argv
+    'systemd-run', '--quiet', `--unit=${request}`, '--property=RemainAfterExit=yes', '--', ...argv.map(escapeDollars)
   ])
   const refused = watchForRefusal(machine, unit === null ? [request] : [request, unit], over.signal)
   try {
@@ -84,6 +91,11 @@ export async function askAndWait(machine: Machine, argv: readonly string[], unit
     if (machine.isRunning)
       await attemptInside(machine, ['systemctl', 'stop', request]).catch(() => undefined)
   }
+}
+
+/** systemd would put the value of a variable where a shell script names one (systemd.service(5), Command lines). */
+function escapeDollars(word: string): string {
+  return word.replaceAll('$', '$$$$')
 }
 
 /** While the machine is frozen nothing answers, and that is no refusal. */
@@ -111,9 +123,15 @@ async function failedUnit(machine: Machine, units: readonly string[]): Promise<s
   }
 }
 
+/** What those who hibernate said, without systemd's remarks on them. */
+const JOURNAL_SCRIPT = `
+journalctl --quiet --no-pager --output=cat --since="@$1" --lines=8 \\
+  _SYSTEMD_UNIT=permafrost-lab-request.service + _SYSTEMD_UNIT=systemd-hibernate.service + _SYSTEMD_UNIT=permafrostd.service
+`
+
 async function journalSince(machine: Machine, since: string): Promise<string> {
   const journal = await attemptInside(
-    machine, ['journalctl', '--quiet', '--no-pager', '--output=cat', `--since=@${since}`, '--priority=warning', '--lines=8'])
+    machine, ['sh', '-c', JOURNAL_SCRIPT, 'sh', since])
   return journal.stdout.trim().replaceAll('\n', '; ')
 }
 

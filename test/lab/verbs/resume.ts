@@ -1,7 +1,6 @@
 // resume NAME: boots the same disks again and says whether the machine went on or started anew.
 import {boot} from '../boot.js'
 import {UsageError} from '../errors.js'
-import {figuresOfConsole, figuresOfImage, NO_FIGURES, readSpare, type Figures} from '../figures.js'
 import type {Machine} from '../machine.js'
 import {secondsSince, type Report} from './hibernate.js'
 
@@ -26,28 +25,14 @@ export async function resume(machine: Machine, options: ResumeOptions): Promise<
   const {identity, bootToUserMs} = await boot(machine, {...options, timeoutMs: BOOT_PATIENCE_MS})
   const seconds = secondsSince(started)
   const outcome: Expectation = identity === state.agentIdentity ? 'resumed' : 'fresh'
-  machine.update({agentIdentity: identity, sleptThrough: null})
+  machine.update({agentIdentity: identity})
   const isAsExpected = outcome === options.expect
   return {
     ok: isAsExpected,
     seconds,
-    ...await figuresOf(machine, state.sleptThrough),
+    ...state.figures,
     bootToUserMs,
     reason: isAsExpected ? null
       : outcome === 'fresh' ? 'The machine started anew instead of going on' : 'The machine went on instead of starting anew'
-  }
-}
-
-async function figuresOf(machine: Machine, sleptThrough: 'permafrost' | 'stock' | null): Promise<Figures> {
-  const spare = machine.state.disks.find(disk => disk.role === 'spare')
-  if (sleptThrough === 'stock')
-    return figuresOfConsole(machine.consoleOfLastBoot())
-  if (sleptThrough === null || spare === undefined)
-    return NO_FIGURES
-  try {
-    return figuresOfImage(await readSpare(spare.path))
-  } catch {
-    // A damaged image, as some tests make, has no figures; whether the machine did right is judged without them.
-    return NO_FIGURES
   }
 }

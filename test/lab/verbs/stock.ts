@@ -27,6 +27,7 @@ export async function stock(machine: Machine, compressor: Compressor): Promise<R
   const seconds = secondsSince(started)
   if (reason !== null)
     return {ok: false, seconds, ...NO_FIGURES, bootToUserMs: null, reason}
-  machine.update({qemu: null, sleptThrough: 'stock'})
-  return {ok: true, seconds, ...figuresOfConsole(machine.consoleOfLastBoot()), bootToUserMs: null, reason: null}
+  const figures = figuresOfConsole(machine.consoleOfLastBoot())
+  machine.update({qemu: null, figures})
+  return {ok: true, seconds, ...figures, bootToUserMs: null, reason: null}
 }

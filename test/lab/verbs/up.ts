@@ -5,7 +5,9 @@ import {boot} from '../boot.js'
 import {makeBlank, makeDataDisk, makeSwapDisk, writeFstab, type Disk, type DiskWish} from '../disks.js'
 import {UsageError} from '../errors.js'
 import {attemptInside, inside, insideShell} from '../execute.js'
-import {Machine} from '../machine.js'
+import {NO_FIGURES} from '../figures.js'
+import type {Machine} from '../machine.js'
+import {identify} from '../qemu.js'
 import {say} from '../say.js'
 import {provideSystem, ROOT_UUID, type System} from '../system.js'
 import {run} from '../tool.js'
@@ -49,7 +51,7 @@ export async function up(machine: Machine, options: UpOptions): Promise<void> {
     machine.update({memoryMib: options.memoryMib, cpus: options.cpus})
   say(isNew ? `${machine.name}: starting` : `${machine.name}: starting again on its disks (down --wipe removes them)`)
   const {identity} = await boot(machine, {...options, timeoutMs: BOOT_PATIENCE_MS})
-  machine.update({agentIdentity: identity, sleptThrough: null})
+  machine.update({agentIdentity: identity})
   await systemIsUp(machine)
   if (isNew)
     await prepareSpare(machine)
@@ -72,8 +74,9 @@ async function make(machine: Machine, options: UpOptions): Promise<void> {
       disks,
       boots: 0,
       qemu: null,
+      owner: options.diesWithStarter ? identify(process.pid) : null,
       agentIdentity: null,
-      sleptThrough: null
+      figures: NO_FIGURES
     })
   } catch (thrown) {
     rmSync(machine.directory, {recursive: true, force: true})
