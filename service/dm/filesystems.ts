@@ -1,0 +1,123 @@
+import {parseDeviceNumber, printDeviceNumber, type DeviceNumber} from '../edge/device-number.js'
+import type {Files} from '../edge/files.js'
+import type {DeviceMapper, MappedDevice} from './dmsetup.js'
+import {pathUnder} from './names.js'
+import type {Table} from './table.js'
+
+/** A mounted block file system, however often it is mounted. */
+export interface MountedFileSystem {
+  readonly mountPoint: string
+  readonly type: string
+  readonly uuid: string
+  readonly isReadOnly: boolean
+  readonly number: DeviceNumber
+  readonly mapping: Mapping
+}
+
+/** Whether the device under the file system can be given a snapshot table, and what for that is known. */
+export type Mapping =
+  | {readonly kind: 'mapped'; readonly device: MappedDevice; readonly table: Table; readonly pathUnder: string; readonly isEncrypted: boolean}
+  | {readonly kind: 'unmapped'; readonly device: string; readonly reason: string}
+
+/** Targets of which two devices may have the same table at the same time. */
+const REPEATABLE_TARGETS: readonly string[] = ['linear', 'striped', 'crypt']
+
+/** Every mounted file system that lies on a block device, one entry a device, in the order of mounting. */
+export async function findFileSystems(files: Files, dm: DeviceMapper): Promise<readonly MountedFileSystem[]> {
+  const devices = await dm.list()
+  const mounts = findBlockMounts(files)
+  return Promise.all(
+    mounts.map(async ({mountPoint, type, isReadOnly, number, isWhole}): Promise<MountedFileSystem> => {
+      const mapping = isWhole
+        ? await findMapping(number, {files, dm, devices})
+        : {kind: 'unmapped' as const, device: printDeviceNumber(number), reason: `its type '${type}' may spread over several devices`}
+      return {mountPoint, type, isReadOnly, number, uuid: findUuid(number, files), mapping}
+    }),
+  )
+}
+
+interface BlockMount {
+  readonly mountPoint: string
+  readonly type: string
+  readonly isReadOnly: boolean
+  readonly number: DeviceNumber
+  /** False for types such as btrfs that are mounted under a number that is no device's. */
+  readonly isWhole: boolean
+}
+
+/** proc_pid_mountinfo(5): the third field is the device, what follows " - " is type, source and options. */
+export function findBlockMounts(files: Files): readonly BlockMount[] {
+  const mounts = new Map<string, BlockMount>()
+  for (const line of (files.readText('/proc/self/mountinfo') ?? '').split('\n')) {
+    const mount = parseMount(line, files)
+    if (mount === null) continue
+    const key = printDeviceNumber(mount.number)
+    if (!mounts.has(key)) mounts.set(key, mount)
+  }
+  return [...mounts.values()]
+}
+
+function parseMount(line: string, files: Files): BlockMount | null {
+  const [front = '', back = ''] = line.split(' - ')
+  const fields = front.split(' ')
+  const [type = '', source = '', options = ''] = back.split(' ')
+  const number = parseDeviceNumber(fields[2] ?? '')
+  if (number === null) return null
+  const mount = {mountPoint: unescape(fields[4] ?? ''), type, isReadOnly: options.split(',').includes('ro')}
+  if (number.major !== 0) return {...mount, number, isWhole: true}
+  const device = source.startsWith('/dev/') ? files.blockDevice(unescape(source)) : null
+  return device === null ? null : {...mount, number: device, isWhole: false}
+}
+
+interface Surroundings {
+  readonly files: Files
+  readonly dm: DeviceMapper
+  readonly devices: readonly MappedDevice[]
+}
+
+async function findMapping(number: DeviceNumber, {files, dm, devices}: Surroundings): Promise<Mapping> {
+  const device = devices.find((each) => each.number.major === number.major && each.number.minor === number.minor)
+  if (device === undefined) {
+    return {kind: 'unmapped', device: kernelName(number, files), reason: 'it is not a device-mapper device'}
+  }
+  const table = await dm.table(device.name)
+  const obstacle = table.find(({kind}) => !REPEATABLE_TARGETS.includes(kind))
+  if (obstacle !== undefined) {
+    const name = obstacle.kind === 'other' ? obstacle.name : obstacle.kind
+    return {kind: 'unmapped', device: device.name, reason: `its target '${name}' cannot be there twice`}
+  }
+  return {kind: 'mapped', device, table, pathUnder: pathUnder(device), isEncrypted: isEncrypted(number, files)}
+}
+
+/** Whether the device, or any below it, is one that cryptsetup made. */
+function isEncrypted(number: DeviceNumber, files: Files): boolean {
+  const directory = `/sys/dev/block/${printDeviceNumber(number)}`
+  if (files.readText(`${directory}/dm/uuid`)?.startsWith('CRYPT-') === true) return true
+  return files.list(`${directory}/slaves`).some((name) => {
+    const below = parseDeviceNumber((files.readText(`${directory}/slaves/${name}/dev`) ?? '').trim())
+    return below !== null && isEncrypted(below, files)
+  })
+}
+
+/** From udev's own notes, or by the links it made of them. */
+function findUuid(number: DeviceNumber, files: Files): string {
+  const notes = files.readText(`/run/udev/data/b${printDeviceNumber(number)}`) ?? ''
+  const noted = /^E:ID_FS_UUID=(.+)$/m.exec(notes)?.[1]
+  if (noted !== undefined) return noted
+  const link = files.list('/dev/disk/by-uuid').find((name) => {
+    const device = files.blockDevice(`/dev/disk/by-uuid/${name}`)
+    return device !== null && printDeviceNumber(device) === printDeviceNumber(number)
+  })
+  return link ?? ''
+}
+
+function kernelName(number: DeviceNumber, files: Files): string {
+  const text = printDeviceNumber(number)
+  const name = /^DEVNAME=(.+)$/m.exec(files.readText(`/sys/dev/block/${text}/uevent`) ?? '')?.[1]
+  return name ?? text
+}
+
+/** mountinfo writes space, tab, line feed and backslash as three octal digits. */
+function unescape(text: string): string {
+  return text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+}

@@ -1,0 +1,136 @@
+import {setTimeout as sleep} from 'node:timers/promises'
+import {printDeviceNumber} from '../edge/device-number.js'
+import {DeviceMapperError} from '../errors.js'
+import type {DeviceMapper, MappedDevice} from './dmsetup.js'
+import {baseName, cowName, liveNameOf} from './names.js'
+import type {SnapshotTarget} from './targets.js'
+import {tableLength, type FillTemplate, type Table} from './table.js'
+
+/**
+ * Puts live devices back on their own tables, starting from whatever it finds: nothing is
+ * remembered, so it works as well for a daemon that was killed and started again.
+ *
+ * States of a live device, known by its live table:
+ * - own: the snapshot was never taken, or this is the resumed system. Base and slice just go.
+ * - snapshot: the snapshot was taken; writes since then are in the slice. A merge must bring them back.
+ * - merging: a merge was begun and goes on by itself; when it is done the own table comes back.
+ * - gone: there is no live device any more. Base and slice just go.
+ */
+export type LiveState = 'own' | 'snapshot' | 'merging' | 'gone'
+
+export interface Leftover {
+  /** Name of the live device. */
+  readonly live: string
+  readonly state: LiveState
+  readonly devices: readonly string[]
+  readonly hasInactiveTable: boolean
+}
+
+export interface RestoreTools {
+  readonly dm: DeviceMapper
+  readonly fillTemplate: FillTemplate
+}
+
+/** Every live device with a base or a slice of ours. */
+export async function findLeftovers(dm: DeviceMapper): Promise<readonly Leftover[]> {
+  const all = await dm.list()
+  const names = new Set(all.flatMap(({name}) => liveNameOf(name) ?? []))
+  return Promise.all([...names].map((live) => describeLeftover(live, all, dm)))
+}
+
+/** Turns every snapshot into a merge. After this no more of any slice is used up. */
+export async function beginMerges(tools: RestoreTools): Promise<void> {
+  await forEachLeftover(tools.dm, ['snapshot'], ({live}) => beginMerge(live, tools))
+}
+
+/** Waits for the merges and puts everything back; what was on its own table only loses base and slice. */
+export async function finishMerges(tools: RestoreTools, deadlineMs: number): Promise<void> {
+  try {
+    await forEachLeftover(tools.dm, ['merging'], async ({live}) => {
+      await waitForMerge(live, tools.dm, deadlineMs)
+      await tools.dm.load(live, await tools.dm.table(baseName(live)))
+      await tools.dm.resume(live)
+    })
+  } finally {
+    await removeLeftovers(tools.dm)
+  }
+}
+
+/** Removes bases and slices, and drops inactive tables, of live devices that run on their own tables. */
+export async function removeLeftovers(dm: DeviceMapper): Promise<void> {
+  await forEachLeftover(dm, ['own', 'gone'], async (leftover) => {
+    if (leftover.hasInactiveTable) await dm.clear(leftover.live)
+    for (const name of leftover.devices) await dm.remove(name)
+  })
+}
+
+/** Goes on to the next when one fails: each file system is worth saving by itself. Throws the first failure. */
+async function forEachLeftover(
+  dm: DeviceMapper,
+  states: readonly LiveState[],
+  act: (leftover: Leftover) => Promise<void>,
+): Promise<void> {
+  let failure: {readonly error: unknown} | null = null
+  for (const leftover of await findLeftovers(dm)) {
+    if (!states.includes(leftover.state)) continue
+    try {
+      await act(leftover)
+    } catch (error) {
+      failure ??= {error}
+    }
+  }
+  if (failure !== null) throw failure.error
+}
+
+const POLL_MS = 200
+
+/** A merge is done when the slice holds nothing but its own bookkeeping: drivers/md/dm-snap.c. */
+export function isMerged(status: string): boolean {
+  const match = /^(\d+)\/\d+ (\d+)/.exec(status)
+  return match !== null && match[1] === match[2]
+}
+
+async function describeLeftover(live: string, all: readonly MappedDevice[], dm: DeviceMapper): Promise<Leftover> {
+  const device = all.find(({name}) => name === live)
+  const present = [cowName(live), baseName(live)].filter((name) => all.some((each) => each.name === name))
+  const state = device === undefined ? 'gone' : stateOf(await dm.table(live))
+  return {live, state, devices: present, hasInactiveTable: device?.hasInactiveTable ?? false}
+}
+
+function stateOf(table: Table): LiveState {
+  const first = table[0]
+  if (first?.kind === 'snapshot') return 'snapshot'
+  return first?.kind === 'snapshot-merge' ? 'merging' : 'own'
+}
+
+async function beginMerge(live: string, {dm, fillTemplate}: RestoreTools): Promise<void> {
+  const base = baseName(live)
+  const snapshot = (await dm.table(live)).find(isSnapshot)
+  if (snapshot === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')
+  const table = await dm.table(base)
+  await dm.load(base, table)
+  await dm.resume(base)
+  const merge = fillTemplate('merge', {
+    sectors: tableLength(table),
+    base: printDeviceNumber(snapshot.origin),
+    cow: printDeviceNumber(snapshot.cow),
+  })
+  await dm.load(live, merge)
+  await dm.resume(live)
+}
+
+function isSnapshot(target: Table[number]): target is SnapshotTarget {
+  return target.kind === 'snapshot'
+}
+
+/** The kernel sends no event for the last chunk, so the status is asked for until it is reached. */
+async function waitForMerge(live: string, dm: DeviceMapper, deadlineMs: number): Promise<void> {
+  const end = performance.now() + deadlineMs
+  for (;;) {
+    const status = await dm.status(live)
+    if (isMerged(status)) return
+    if (!/^\d/.test(status)) throw new DeviceMapperError('merge', live, `its state is '${status}'`)
+    if (performance.now() > end) throw new DeviceMapperError('merge', live, `it is not done after ${deadlineMs / 1000} s`)
+    await sleep(POLL_MS)
+  }
+}

@@ -1,0 +1,108 @@
+import test from 'ava'
+import {findFileSystems} from '../../../service/dm/filesystems.js'
+import {parseTable} from '../../../service/dm/table.js'
+import {FakeDeviceMapper} from '../fakes/device-mapper.js'
+import {fakeFiles} from '../fakes/files.js'
+
+test('a wrapped partition is mapped, and found by the initramfs under the name of the partition', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('permafrost-vda', 'PERMAFROST-wrap-vda', parseTable('0 2048 linear 252:0 0', 'x'))
+  const [root, ...more] = await findFileSystems(
+    fakeFiles({texts: {'/proc/self/mountinfo': mount('254:0', '/', 'ext4'), '/run/udev/data/b254:0': 'S:x\nE:ID_FS_UUID=1234\n'}}),
+    dm,
+  )
+  t.is(more.length, 0)
+  t.like(root, {mountPoint: '/', type: 'ext4', uuid: '1234', isReadOnly: false})
+  t.like(root?.mapping, {kind: 'mapped', pathUnder: '/dev/vda', isEncrypted: false})
+})
+
+test('a logical volume is found by the initramfs under its own name', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('vg-home', 'LVM-abc', parseTable('0 2048 linear 252:0 0\n2048 2048 linear 252:16 0', 'x'))
+  const [home] = await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': mount('254:0', '/home', 'xfs')}}), dm)
+  t.like(home?.mapping, {kind: 'mapped', pathUnder: '/dev/mapper/vg-home'})
+})
+
+test('a device mounted twice is listed once', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('vg-home', '', parseTable('0 2048 linear 252:0 0', 'x'))
+  const mountinfo = `${mount('254:0', '/home', 'ext4')}${mount('254:0', '/srv', 'ext4')}`
+  t.is((await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': mountinfo}}), dm)).length, 1)
+})
+
+test('file systems without a block device are not listed', async (t) => {
+  const mountinfo = `${mount('0:21', '/proc', 'proc', 'proc')}${mount('0:40', '/net', 'nfs4', 'server:/x')}`
+  t.deepEqual(await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': mountinfo}}), new FakeDeviceMapper()), [])
+})
+
+test('a plain partition is not mapped', async (t) => {
+  const files = fakeFiles({
+    texts: {'/proc/self/mountinfo': mount('8:1', '/data', 'ext4'), '/sys/dev/block/8:1/uevent': 'MAJOR=8\nDEVNAME=sda1\n'},
+  })
+  const [data] = await findFileSystems(files, new FakeDeviceMapper())
+  t.deepEqual(data?.mapping, {kind: 'unmapped', device: 'sda1', reason: 'it is not a device-mapper device'})
+})
+
+test('a device whose table cannot be there twice is not mapped', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('pool-thin', '', parseTable('0 2048 thin 254:9 1', 'x'))
+  const [thin] = await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': mount('254:0', '/thin', 'ext4')}}), dm)
+  t.deepEqual(thin?.mapping, {kind: 'unmapped', device: 'pool-thin', reason: "its target 'thin' cannot be there twice"})
+})
+
+test('btrfs, mounted under a number of its own, is found by its source and not mapped', async (t) => {
+  const dm = new FakeDeviceMapper()
+  const number = dm.add('vg-root', '', parseTable('0 2048 linear 252:0 0', 'x'))
+  const files = fakeFiles({
+    texts: {'/proc/self/mountinfo': mount('0:30', '/', 'btrfs', '/dev/mapper/vg-root')},
+    blockDevices: {'/dev/mapper/vg-root': number},
+  })
+  const [root] = await findFileSystems(files, dm)
+  t.like(root?.mapping, {kind: 'unmapped', reason: "its type 'btrfs' may spread over several devices"})
+})
+
+test('a volume on an encrypted device counts as encrypted', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('vg-home', 'LVM-abc', parseTable('0 2048 linear 254:7 0', 'x'))
+  const files = fakeFiles({
+    texts: {
+      '/proc/self/mountinfo': mount('254:0', '/home', 'ext4'),
+      '/sys/dev/block/254:0/dm/uuid': 'LVM-abc\n',
+      '/sys/dev/block/254:0/slaves/dm-7/dev': '254:7\n',
+      '/sys/dev/block/254:7/dm/uuid': 'CRYPT-LUKS2-0123-luks\n',
+    },
+  })
+  const [home] = await findFileSystems(files, dm)
+  t.like(home?.mapping, {kind: 'mapped', isEncrypted: true})
+})
+
+test('what the file system itself is mounted as counts, not one of its mounts', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('vg-home', '', parseTable('0 2048 linear 252:0 0', 'x'))
+  const line = '30 1 254:0 / /view ro,relatime - ext4 /dev/dm-0 rw,errors=continue\n'
+  const [home] = await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': line}}), dm)
+  t.false(home?.isReadOnly ?? true)
+  const [frozen] = await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': line.replace(' rw,', ' ro,')}}), dm)
+  t.true(frozen?.isReadOnly)
+})
+
+test('blanks in mount points are read as blanks', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('vg-home', '', parseTable('0 2048 linear 252:0 0', 'x'))
+  const [home] = await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': mount('254:0', '/my\\040disk', 'ext4')}}), dm)
+  t.is(home?.mountPoint, '/my disk')
+})
+
+test('without notes of udev the UUID is found by its link', async (t) => {
+  const dm = new FakeDeviceMapper()
+  const number = dm.add('vg-home', '', parseTable('0 2048 linear 252:0 0', 'x'))
+  const files = fakeFiles({
+    texts: {'/proc/self/mountinfo': mount('254:0', '/home', 'ext4')},
+    blockDevices: {'/dev/disk/by-uuid/aaaa': {major: 8, minor: 1}, '/dev/disk/by-uuid/bbbb': number},
+  })
+  t.is((await findFileSystems(files, dm))[0]?.uuid, 'bbbb')
+})
+
+function mount(device: string, place: string, type: string, source = '/dev/source'): string {
+  return `36 35 ${device} / ${place} rw,noatime shared:1 - ${type} ${source} rw,errors=continue\n`
+}

@@ -1,0 +1,158 @@
+import test from 'ava'
+import type {BlockAccess} from '../../../service/edge/block-access.js'
+import {NO_FAULTS} from '../../../service/edge/faults.js'
+import {DeviceMapperError, UnmappedFileSystemError} from '../../../service/errors.js'
+import {findFileSystems} from '../../../service/dm/filesystems.js'
+import {prepareSnapshots} from '../../../service/dm/prepare.js'
+import {beginMerges, findLeftovers, finishMerges, isMerged, removeLeftovers} from '../../../service/dm/restore.js'
+import {loadTemplates, parseTable, printTable} from '../../../service/dm/table.js'
+import {FakeDeviceMapper} from '../fakes/device-mapper.js'
+import {fakeFiles} from '../fakes/files.js'
+
+const MIB = 2 ** 20
+const fillTemplate = loadTemplates(new URL('../../../dm-tables', import.meta.url).pathname)
+const AREA = {device: {major: 252, minor: 48}, offsetBytes: 100 * MIB, bytes: 64 * MIB}
+
+test('every file system gets a read-only base, a slice of its own and an inactive snapshot table', async (t) => {
+  const {dm, prepare, zeroed} = await twoFileSystems()
+  const prepared = await prepare()
+  t.deepEqual(await tables(dm, ['root-permafrost-base', 'root-permafrost-cow', 'home-permafrost-cow']), [
+    '0 2048 linear 252:0 0\n',
+    '0 65536 linear 252:48 204800\n',
+    '0 65536 linear 252:48 270336\n',
+  ])
+  t.true((await dm.list()).find(({name}) => name === 'root-permafrost-base')?.isReadOnly)
+  t.deepEqual(dm.devices.find(({name}) => name === 'root')?.inactive?.map((target) => target.kind), ['snapshot'])
+  t.deepEqual(prepared.map(({number, base}) => [number.minor, base.minor]), [[0, 2], [1, 4]])
+  t.deepEqual(zeroed, ['254:3 4096', '254:5 4096'])
+})
+
+test('what was prepared before a failure is undone in reverse order', async (t) => {
+  for (const failing of ['create home-permafrost-base', 'create home-permafrost-cow', 'load home']) {
+    const {dm, prepare} = await twoFileSystems()
+    dm.failing = failing
+    await t.throwsAsync(prepare(), {instanceOf: DeviceMapperError})
+    t.deepEqual(dm.devices.map(({name, inactive}) => [name, inactive]), [['root', null], ['home', null]])
+    t.deepEqual(dm.changes.slice(-3), ['clear root', 'remove root-permafrost-cow', 'remove root-permafrost-base'])
+  }
+})
+
+test('a file system that cannot be snapshotted is refused by its mount point', async (t) => {
+  const dm = new FakeDeviceMapper()
+  const files = fakeFiles({texts: {'/proc/self/mountinfo': mountLine('8:1', '/data')}})
+  const tools = {dm, blocks: fakeBlocks([]), fillTemplate, faults: NO_FAULTS}
+  await t.throwsAsync(prepareSnapshots(await findFileSystems(files, dm), AREA, tools), {
+    instanceOf: UnmappedFileSystemError,
+    message: /'\/data'/,
+  })
+})
+
+test('a copy-on-write area too small for all is refused', async (t) => {
+  const {prepare, dm} = await twoFileSystems({...AREA, bytes: 6 * MIB})
+  await t.throwsAsync(prepare(), {message: /less than 4 MiB each/})
+  t.deepEqual(dm.changes, [])
+})
+
+test('before the snapshot, and in the resumed system, base and slice go and the table stays', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  await prepare()
+  t.deepEqual((await findLeftovers(dm)).map(({live, state}) => [live, state]), [['root', 'own'], ['home', 'own']])
+  await removeLeftovers(dm)
+  t.deepEqual(await describe(dm), ['root: 0 2048 linear 252:0 0', 'home: 0 4096 linear 252:16 0'])
+})
+
+test('after the snapshot everything is merged, and the tables are as they were', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  for (const {number} of await prepare()) dm.swap(number)
+  await beginMerges({dm, fillTemplate})
+  t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['merging', 'merging'])
+  dm.statuses = ['160/2048 16', '32/2048 16', '16/2048 16']
+  await finishMerges({dm, fillTemplate}, 5000)
+  t.deepEqual(await describe(dm), ['root: 0 2048 linear 252:0 0', 'home: 0 4096 linear 252:16 0'])
+})
+
+test('a base is made writable before its merge, and not earlier', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  for (const {number} of await prepare()) dm.swap(number)
+  const before = dm.changes.length
+  await beginMerges({dm, fillTemplate})
+  t.deepEqual(dm.changes.slice(before, before + 4), [
+    'load root-permafrost-base',
+    'resume root-permafrost-base',
+    'load root',
+    'resume root',
+  ])
+})
+
+test('a snapshot that is broken stays as it is while the others are merged', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  for (const {number} of await prepare()) dm.swap(number)
+  dm.failing = 'load root-permafrost-base'
+  await t.throwsAsync(beginMerges({dm, fillTemplate}), {instanceOf: DeviceMapperError})
+  await finishMerges({dm, fillTemplate}, 1000)
+  t.deepEqual((await findLeftovers(dm)).map(({live, state}) => [live, state]), [['root', 'snapshot']])
+  t.is(dm.devices.find(({name}) => name === 'home')?.live[0]?.kind, 'linear')
+})
+
+test('a merge that the kernel gave up is an error', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  for (const {number} of await prepare()) dm.swap(number)
+  await beginMerges({dm, fillTemplate})
+  dm.statuses = ['Merge failed']
+  await t.throwsAsync(finishMerges({dm, fillTemplate}, 1000), {message: /its state is 'Merge failed'/})
+})
+
+test('a merge that does not end is an error when the time is over', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  for (const {number} of await prepare()) dm.swap(number)
+  await beginMerges({dm, fillTemplate})
+  dm.statuses = ['32/2048 16']
+  await t.throwsAsync(finishMerges({dm, fillTemplate}, 10), {message: /it is not done after/})
+})
+
+test('base and slice of a device that is gone are removed', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('usb-permafrost-base', '', parseTable('0 8 linear 8:1 0', 'x'))
+  dm.add('usb-permafrost-cow', '', parseTable('0 8 linear 8:2 0', 'x'))
+  t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['gone'])
+  await removeLeftovers(dm)
+  t.deepEqual(dm.devices, [])
+})
+
+test('a merge is done when only bookkeeping is left', (t) => {
+  t.true(isMerged('16/2048 16'))
+  t.false(isMerged('24/2048 16'))
+  t.false(isMerged('Invalid'))
+})
+
+async function twoFileSystems(area = AREA) {
+  const dm = new FakeDeviceMapper()
+  dm.add('root', 'PERMAFROST-wrap-vda', parseTable('0 2048 linear 252:0 0', 'x'))
+  dm.add('home', 'PERMAFROST-wrap-vdb', parseTable('0 4096 linear 252:16 0', 'x'))
+  const texts = {'/proc/self/mountinfo': `${mountLine('254:0', '/')}${mountLine('254:1', '/home')}`}
+  const fileSystems = await findFileSystems(fakeFiles({texts}), dm)
+  const zeroed: string[] = []
+  const tools = {dm, blocks: fakeBlocks(zeroed), fillTemplate, faults: NO_FAULTS}
+  return {dm, zeroed, prepare: () => prepareSnapshots(fileSystems, area, tools)}
+}
+
+function fakeBlocks(zeroed: string[]): BlockAccess {
+  return {
+    openForReading: () => Promise.reject(new Error('not expected here')),
+    async zeroStart(device, bytes) {
+      zeroed.push(`${device.major}:${device.minor} ${bytes}`)
+    },
+  }
+}
+
+function mountLine(device: string, place: string): string {
+  return `36 35 ${device} / ${place} rw - ext4 /dev/source rw\n`
+}
+
+async function tables(dm: FakeDeviceMapper, names: readonly string[]): Promise<string[]> {
+  return Promise.all(names.map(async (name) => printTable(await dm.table(name))))
+}
+
+async function describe(dm: FakeDeviceMapper): Promise<string[]> {
+  return Promise.all(dm.devices.map(async ({name}) => `${name}: ${printTable(await dm.table(name)).trim()}`))
+}

@@ -1,0 +1,18 @@
+import type {DeviceNumber} from '../../../service/edge/device-number.js'
+import type {Files} from '../../../service/edge/files.js'
+
+export interface FakeTree {
+  readonly texts?: Readonly<Record<string, string>>
+  readonly blockDevices?: Readonly<Record<string, DeviceNumber>>
+}
+
+/** Files and block device nodes, in memory; folders are what paths have in common. */
+export function fakeFiles({texts = {}, blockDevices = {}}: FakeTree): Files {
+  const paths = [...Object.keys(texts), ...Object.keys(blockDevices)]
+  return {
+    readText: (path) => texts[path] ?? null,
+    list: (path) => [...new Set(paths.filter((each) => each.startsWith(`${path}/`)).map((each) => each.slice(path.length + 1).split('/')[0] ?? ''))],
+    blockDevice: (path) => blockDevices[path] ?? null,
+    realPath: (path) => path,
+  }
+}
