@@ -1,0 +1,175 @@
+import {type FigureTable, type Manager, type ManagerProperties, type CheckRow, type NeededRow} from './bus/interface.js'
+import {type Console} from './edge/console.js'
+import {type Log} from './edge/journal.js'
+import {formatProgress, percent, type ProgressFigures} from './edge/progress.js'
+import {AbortedError, BusyError, causeText, FailedError, NothingToAbortError, PermafrostError} from './errors.js'
+
+export type AttemptState =
+  | 'idle' | 'checking' | 'preparing' | 'freezing' | 'snapshot' | 'saving' | 'powering-off' | 'rolling-back' | 'resuming'
+
+export interface StoryRequest {
+  readonly signal: AbortSignal
+  readonly onState: (state: AttemptState) => void
+  readonly onProgress: (progress: ProgressFigures) => void
+}
+
+export type StoryOutcome =
+  | {readonly kind: 'resumed', readonly figures: FigureTable}
+  | {readonly kind: 'rolled-back', readonly cause: Error, readonly figures: FigureTable}
+
+export interface AttemptParts {
+  /** Throws a refusal when nothing was changed. */
+  readonly hibernate: (request: StoryRequest) => Promise<StoryOutcome>
+  /** Ends when nothing of an earlier attempt is left. */
+  readonly recover: () => Promise<void>
+  readonly check: () => Promise<readonly CheckRow[]>
+  readonly listNeeded: () => Promise<readonly NeededRow[]>
+  readonly log: Log
+  readonly openConsole: () => Console
+}
+
+/** Who is told of changes, and holds them back while everybody else is frozen. */
+export interface Presenter {
+  changed(...names: readonly (keyof ManagerProperties)[]): void
+  signal(member: 'Hibernating'): void
+  signal(member: 'Resumed', figures: FigureTable): void
+  pause(): void
+  resume(): void
+}
+
+/** The check whose failure means that this kernel will never do it. */
+const KERNEL_CHECK = 'kernel'
+
+/**
+ * One hibernation at a time, and what can be seen of it from outside.
+ * - From `freezing` until the story has ended nothing is written to the bus.
+ * - A story that has begun is always waited for, whatever becomes of the caller or the bus.
+ */
+export class Attempts implements Manager {
+  readonly #parts: AttemptParts
+  #presenter: Presenter | null = null
+  #running: {readonly controller: AbortController, readonly done: Promise<void>} | null = null
+  #recovery: Promise<void> = Promise.resolve()
+  #checking: Promise<readonly CheckRow[]> | null = null
+  #properties: ManagerProperties = {State: 'idle', Progress: 0, ImageBytes: 0, LastResult: '', LastFigures: {}}
+
+  constructor(parts: AttemptParts) {
+    this.#parts = parts
+  }
+
+  present(presenter: Presenter): void {
+    this.#presenter = presenter
+  }
+
+  properties(): ManagerProperties {
+    return this.#properties
+  }
+
+  /** Undoes what an earlier life of the daemon left behind; a hibernation asked for meanwhile waits. */
+  recover(): Promise<void> {
+    this.#set({State: 'rolling-back'})
+    this.#recovery = this.#parts.recover().catch((error: unknown) => {
+      this.#parts.log.error(causeText(error))
+      this.#set({LastResult: causeText(error)})
+    }).finally(() => this.#set({State: 'idle'}))
+    return this.#recovery
+  }
+
+  async hibernate(): Promise<void> {
+    if (this.#running !== null) throw new BusyError('a hibernation is already under way')
+    const controller = new AbortController()
+    const outcome = this.#run(controller.signal)
+    this.#running = {controller, done: outcome.then(() => undefined, () => undefined)}
+    try {
+      this.#conclude(await outcome)
+    } catch (error) {
+      this.#parts.log.error(causeText(error))
+      this.#set({LastResult: causeText(error)})
+      throw error instanceof PermafrostError ? error : new FailedError(`Cannot hibernate: ${causeText(error)}`, {cause: error})
+    } finally {
+      this.#running = null
+      this.#set({State: 'idle'})
+    }
+  }
+
+  abort(): void {
+    if (this.#running === null) throw new NothingToAbortError('no hibernation is under way')
+    if (this.#properties.State === 'powering-off') {
+      throw new NothingToAbortError('the image is complete and the machine is switching off')
+    }
+    this.#running.controller.abort(new AbortedError())
+  }
+
+  /** Resolves when no story runs. */
+  async settled(): Promise<void> {
+    await this.#recovery
+    await this.#running?.done
+  }
+
+  /** Several who ask at once get one answer. */
+  check(): Promise<readonly CheckRow[]> {
+    this.#checking ??= this.#parts.check().finally(() => {
+      this.#checking = null
+    })
+    return this.#checking
+  }
+
+  async canHibernate(): Promise<{readonly answer: 'yes' | 'no' | 'na', readonly reason: string}> {
+    if (this.#running !== null) return {answer: 'no', reason: new BusyError('a hibernation is already under way').message}
+    try {
+      const failed = (await this.check()).find(({passed}) => !passed)
+      if (failed === undefined) return {answer: 'yes', reason: ''}
+      return {answer: failed.id === KERNEL_CHECK ? 'na' : 'no', reason: failed.remedy === '' ? failed.title : failed.remedy}
+    } catch (error) {
+      return {answer: 'no', reason: causeText(error)}
+    }
+  }
+
+  listNeeded(): Promise<readonly NeededRow[]> {
+    return this.#parts.listNeeded()
+  }
+
+  async #run(signal: AbortSignal): Promise<StoryOutcome> {
+    await this.#recovery
+    signal.throwIfAborted()
+    using console = this.#parts.openConsole()
+    let lastTenth = -1
+    try {
+      this.#set({State: 'checking', Progress: 0, ImageBytes: 0})
+      return await this.#parts.hibernate({
+        signal,
+        onState: (state) => this.#enter(state),
+        onProgress: (progress) => {
+          this.#set({Progress: progress.fraction, ImageBytes: progress.bytesTotal})
+          const tenth = Math.floor(percent(progress.fraction) / 10)
+          if (tenth > lastTenth) console.write(`permafrost: ${formatProgress(progress)}`)
+          lastTenth = Math.max(tenth, lastTenth)
+        },
+      })
+    } finally {
+      this.#presenter?.resume()
+      this.#parts.log.flush()
+    }
+  }
+
+  #enter(state: AttemptState): void {
+    this.#set({State: state})
+    if (state !== 'freezing') return
+    this.#presenter?.signal('Hibernating')
+    this.#presenter?.pause()
+  }
+
+  #conclude(outcome: StoryOutcome): void {
+    this.#set({LastFigures: outcome.figures})
+    if (outcome.kind === 'rolled-back') throw outcome.cause
+    this.#set({LastResult: 'Resumed', Progress: 1})
+    this.#presenter?.signal('Resumed', outcome.figures)
+  }
+
+  #set(changes: Partial<ManagerProperties>): void {
+    this.#properties = {...this.#properties, ...changes}
+    this.#presenter?.changed(...NAMES.filter((name) => name in changes))
+  }
+}
+
+const NAMES: readonly (keyof ManagerProperties)[] = ['State', 'Progress', 'ImageBytes', 'LastResult', 'LastFigures']

@@ -1,0 +1,158 @@
+import dbus from 'dbus-next'
+import {DaemonMissingError, PermafrostError} from '../errors.js'
+import {
+  ALLOW_INTERACTIVE_AUTHORIZATION,
+  BusConnection,
+  type Incoming,
+  NO_AUTO_START,
+  systemBusAddress,
+} from './connection.js'
+import {type CheckRow, type FigureTable, type FigureValue, type ManagerProperties, type NeededRow} from './interface.js'
+import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE} from './names.js'
+
+const TIMEOUT_MS = 25_000
+/** The preflight looks at every file system. */
+const CHECK_TIMEOUT_MS = 60_000
+/** As systemd-sleep waits for homed: DEFAULT_TIMEOUT_USEC. */
+const LOCK_HOMES_TIMEOUT_MS = 90_000
+
+/** The daemon, seen from the command line. */
+export class PermafrostClient implements AsyncDisposable {
+  readonly #connection: BusConnection
+
+  private constructor(connection: BusConnection) {
+    this.#connection = connection
+  }
+
+  /** Throws DaemonMissingError when there is no bus at all. */
+  static async connect(address = systemBusAddress()): Promise<PermafrostClient> {
+    try {
+      return new PermafrostClient(await BusConnection.connect(address))
+    } catch (error) {
+      throw new DaemonMissingError({cause: error})
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#connection.close()
+  }
+
+  /** Ends after the resume, however long that takes. */
+  async hibernate(): Promise<void> {
+    await this.#call({member: 'Hibernate', signature: 'a{sv}', body: [{}], timeoutMs: null})
+  }
+
+  async canHibernate(): Promise<{readonly answer: string, readonly reason: string}> {
+    const [answer, reason] = await this.#call({member: 'CanHibernate', timeoutMs: CHECK_TIMEOUT_MS})
+    return {answer: String(answer), reason: String(reason)}
+  }
+
+  async check(): Promise<readonly CheckRow[]> {
+    const [rows] = await this.#call({member: 'Check', timeoutMs: CHECK_TIMEOUT_MS})
+    return structs(rows).map(([id, title, passed, remedy]) => ({
+      id: String(id), title: String(title), passed: passed === true, remedy: String(remedy),
+    }))
+  }
+
+  async listNeeded(): Promise<readonly NeededRow[]> {
+    const [rows] = await this.#call({member: 'ListNeeded', timeoutMs: CHECK_TIMEOUT_MS})
+    return structs(rows).map(([pid, command, unit, line]) => ({
+      pid: Number(pid), command: String(command), unit: unit === '' ? null : String(unit), line: String(line),
+    }))
+  }
+
+  async abort(): Promise<void> {
+    await this.#call({member: 'Abort', timeoutMs: TIMEOUT_MS})
+  }
+
+  async properties(): Promise<ManagerProperties> {
+    const [all] = await this.#call({
+      interface: PROPERTIES_INTERFACE, member: 'GetAll', signature: 's', body: [MANAGER_INTERFACE], timeoutMs: TIMEOUT_MS,
+    })
+    const values = plain(all)
+    return {
+      State: String(values['State'] ?? ''),
+      Progress: Number(values['Progress'] ?? 0),
+      ImageBytes: Number(values['ImageBytes'] ?? 0),
+      LastResult: String(values['LastResult'] ?? ''),
+      LastFigures: figureTable(values['LastFigures']),
+    }
+  }
+
+  /** Calls `onChange` whenever a property has changed; resolves when the bus is lost. */
+  async watch(onChange: () => void): Promise<void> {
+    this.#connection.onSignal((signal: Incoming) => {
+      if (signal.path === OBJECT_PATH && signal.member === 'PropertiesChanged') onChange()
+    })
+    await this.#connection.addMatch(
+      `type='signal',sender='${BUS_NAME}',path='${OBJECT_PATH}',interface='${PROPERTIES_INTERFACE}',member='PropertiesChanged'`,
+    )
+    await this.#connection.lost
+  }
+
+  /** As systemd-sleep does, so that the keys of homes that want it are not in the image; harmless without homed. */
+  async lockAllHomes(): Promise<'locked' | 'no homed'> {
+    try {
+      await this.#connection.call({
+        destination: 'org.freedesktop.home1',
+        path: '/org/freedesktop/home1',
+        interface: 'org.freedesktop.home1.Manager',
+        member: 'LockAllHomes',
+        flags: NO_AUTO_START,
+        timeoutMs: LOCK_HOMES_TIMEOUT_MS,
+      })
+      return 'locked'
+    } catch (error) {
+      if (error instanceof PermafrostError && isUnknownService(error.busName)) return 'no homed'
+      throw error
+    }
+  }
+
+  async #call(call: {
+    readonly member: string
+    readonly interface?: string
+    readonly signature?: string
+    readonly body?: readonly unknown[]
+    readonly timeoutMs: number | null
+  }): Promise<readonly unknown[]> {
+    try {
+      return await this.#connection.call({
+        destination: BUS_NAME,
+        path: OBJECT_PATH,
+        interface: MANAGER_INTERFACE,
+        flags: ALLOW_INTERACTIVE_AUTHORIZATION,
+        ...call,
+      })
+    } catch (error) {
+      const isMissing = error instanceof PermafrostError && (isUnknownService(error.busName) || isFailedStart(error.busName))
+      throw isMissing ? new DaemonMissingError({cause: error}) : error
+    }
+  }
+}
+
+function isUnknownService(busName: string): boolean {
+  return /^org\.freedesktop\.DBus\.Error\.(ServiceUnknown|NameHasNoOwner)$/.test(busName)
+}
+
+function isFailedStart(busName: string): boolean {
+  return /^org\.freedesktop\.(DBus\.Error\.(Spawn\..*|TimedOut)|systemd1\..*)$/.test(busName)
+}
+
+function structs(value: unknown): readonly (readonly unknown[])[] {
+  return Array.isArray(value) ? value.map((row: unknown): readonly unknown[] => (Array.isArray(row) ? row : [])) : []
+}
+
+/** A D-Bus dictionary of variants as plain values. */
+function plain(value: unknown): Readonly<Record<string, unknown>> {
+  const entries = Object.entries(Object(value)) as readonly (readonly [string, unknown])[]
+  return Object.fromEntries(entries.map(([name, each]) => [name, each instanceof dbus.Variant ? each.value as unknown : each]))
+}
+
+function figureTable(value: unknown): FigureTable {
+  return Object.fromEntries(Object.entries(plain(value)).map(([name, each]) => [name, figureValue(each)]))
+}
+
+function figureValue(value: unknown): FigureValue {
+  if (typeof value === 'bigint') return Number(value)
+  return typeof value === 'number' || typeof value === 'boolean' ? value : String(value)
+}
