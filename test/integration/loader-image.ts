@@ -14,7 +14,8 @@ export const PLACES = {
   headerOffset: 256 * 1024,
 } as const
 
-export const SUPERBLOCK = {version: 16, state: 24, deviceBytes: 72, imageAreaBytes: 88, headerOffset: 112, headerBytes: 120} as const
+/** Offsets inside the superblock. */
+export const SUPERBLOCK = {version: 16, state: 24, imageAreaBytes: 88, headerOffset: 112, headerBytes: 120} as const
 
 export const RECORD = {kernel: 1, chunks: 2, fileSystem: 3, figures: 0x80000004, text: 0x80000005} as const
 
