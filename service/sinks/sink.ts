@@ -11,6 +11,8 @@ export interface ImageSink {
   readonly name: string
   /** Finds out whether an image could go there, and changes nothing. Throws RefusedError. */
   inspect(): Promise<SinkSummary>
+  /** What is said there of the last image. Throws where there is no device that is ours. */
+  readState(): Promise<ImageState>
   /** From here on there is no valid image: the state is "writing", and flushed. */
   begin(): Promise<ImageSession>
   /** Says of the image that was there what has become of it. Flushed when it returns. */

@@ -4,7 +4,7 @@ import type {Exec} from '../edge/exec.js'
 import type {Files} from '../edge/files.js'
 import {NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
-import {decodeSuperblock, hasMagic, SUPERBLOCK_BYTES, withoutImage, type Superblock} from '../image/superblock.js'
+import {decodeSuperblock, hasMagic, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
 import type {CowArea, CowSpace, ImageSession, ImageSink, SinkSummary} from './sink.js'
@@ -54,10 +54,14 @@ export class SpareDevice implements ImageSink, CowSpace {
     }
   }
 
+  async readState(): Promise<ImageState> {
+    return (await this.readSuperblock()).state
+  }
+
   async readSuperblock(): Promise<Superblock> {
     const path = this.#requirePath()
     await using device = await openShared(path)
-    return readSuperblock(device, path, this.#tools.digest)
+    return await readSuperblock(device, path, this.#tools.digest)
   }
 
   async area(): Promise<CowArea> {

@@ -1,0 +1,91 @@
+import {cpus, hostname, machine as machineName, release, type as systemName, version} from 'node:os'
+import type {Configuration} from './configuration/configuration.js'
+import {openDeviceMapper, type DeviceMapper} from './dm/dmsetup.js'
+import {loadTemplates, type FillTemplate} from './dm/table.js'
+import {openBlockAccess, type BlockAccess} from './edge/block-access.js'
+import {exec} from './edge/exec.js'
+import {parseFaults, type Faults} from './edge/faults.js'
+import {openFiles, type Files} from './edge/files.js'
+import type {Log} from './edge/journal.js'
+import {loadDigest, type Digest} from './image/digest.js'
+import {loadLz4, type Lz4} from './image/lz4.js'
+import type {KernelRecord} from './image/records.js'
+import {openSyscalls, type Syscalls} from './kernel-api/syscalls.js'
+import {matchNeeded, type Needed} from './policy/match.js'
+import type {Policy} from './policy/policy.js'
+import {readProcessTable} from './policy/process-table.js'
+import {readSituation} from './policy/situation.js'
+import type {CowSpace, ImageSink} from './sinks/sink.js'
+import {SpareDevice} from './sinks/spare-device.js'
+import {Exclusive} from './stories/exclusive.js'
+
+/** Everything the stories touch; tests put fakes of the kernel in its places. */
+export interface Machine {
+  readonly configuration: Configuration
+  readonly syscalls: Syscalls
+  readonly dm: DeviceMapper
+  readonly fillTemplate: FillTemplate
+  readonly blocks: BlockAccess
+  readonly sink: ImageSink
+  readonly cow: CowSpace
+  readonly files: Files
+  readonly lz4: Lz4
+  readonly digest: Digest
+  readonly policy: Policy
+  /** Whom the policy keeps running, judged by the processes there are now. */
+  readonly findNeeded: () => readonly Needed[]
+  readonly log: Log
+  readonly faults: Faults
+  readonly exclusive: Exclusive
+  readonly host: Host
+}
+
+/** What is true of the machine for as long as the daemon runs. */
+export interface Host {
+  readonly isRoot: boolean
+  readonly hostname: string
+  readonly compressionThreads: number
+  readonly kernel: Omit<KernelRecord, 'physicalPages'>
+}
+
+export interface MachineParts {
+  readonly configuration: Configuration
+  readonly policy: Policy
+  readonly log: Log
+}
+
+export function openMachine({configuration, policy, log}: MachineParts): Machine {
+  const files = openFiles()
+  const digest = loadDigest()
+  const spare = new SpareDevice(configuration.spareDevice, {exec, files, digest})
+  return {
+    configuration,
+    syscalls: openSyscalls(),
+    dm: openDeviceMapper(exec),
+    fillTemplate: loadTemplates(TEMPLATES),
+    blocks: openBlockAccess(files),
+    sink: spare,
+    cow: spare,
+    files,
+    lz4: loadLz4(),
+    digest,
+    policy,
+    findNeeded: () => matchNeeded(policy, readProcessTable(), readSituation('spare')),
+    log,
+    faults: parseFaults(process.env['PERMAFROST_FAULT']),
+    exclusive: new Exclusive(),
+    host: describeHost(configuration),
+  }
+}
+
+/** Beside `service/`, in the repository and where it is installed. */
+const TEMPLATES = new URL('../dm-tables', import.meta.url).pathname
+
+function describeHost(configuration: Configuration): Host {
+  return {
+    isRoot: process.getuid?.() === 0,
+    hostname: hostname(),
+    compressionThreads: configuration.compressionThreads === 0 ? cpus().length : configuration.compressionThreads,
+    kernel: {sysname: systemName(), release: release(), version: version(), machine: machineName()},
+  }
+}

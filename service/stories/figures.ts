@@ -1,0 +1,28 @@
+import type {SnapshotFigures} from '../kernel-api/abi.js'
+
+/** What a hibernation measured, under the names the image format gives. */
+export type Figures = Readonly<Record<string, number | bigint>>
+
+export function kernelFigures(figures: SnapshotFigures): Figures {
+  return {
+    pause_ns: figures.pauseNs,
+    suspend_dm_ns: figures.suspendDmNs,
+    protect_ns: figures.protectNs,
+    copy_ns: figures.copyNs,
+    pages_copied: figures.pagesCopied,
+    pages_in_place: figures.pagesInPlace,
+    pages_zero: figures.pagesZero,
+    image_bytes: figures.imageBytes,
+  }
+}
+
+export function printFigures(figures: Figures): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, String(value)]))
+}
+
+/** One line for the journal. */
+export function describeFigures(figures: Figures): string {
+  return Object.entries(figures)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ')
+}

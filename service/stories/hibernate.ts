@@ -1,0 +1,164 @@
+import type {PreparedFileSystem} from '../dm/prepare.js'
+import {causeText, FailedError, PermafrostError} from '../errors.js'
+import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
+import type {Machine} from '../machine.js'
+import type {ImageSession} from '../sinks/sink.js'
+import {kernelFigures, type Figures} from './figures.js'
+import {refuseUnlessReady} from './preflight.js'
+import {reportProgress, type Progress} from './progress.js'
+import {welcomeBack} from './resumed.js'
+import {leaveSnapshot, restoreTables} from './rollback.js'
+import {
+  freezeEverybody,
+  keepNeededRunning,
+  makeValid,
+  prepareFileSystems,
+  readFingerprints,
+  saveStream,
+  takeSnapshot,
+} from './steps.js'
+
+export type StoryState =
+  | 'idle'
+  | 'checking'
+  | 'preparing'
+  | 'freezing'
+  | 'snapshot'
+  | 'saving'
+  | 'powering-off'
+  | 'rolling-back'
+  | 'resuming'
+
+export interface HibernateRequest {
+  readonly signal: AbortSignal
+  readonly onState: (state: StoryState) => void
+  readonly onProgress: (progress: Progress) => void
+}
+
+export type HibernateOutcome =
+  | {readonly kind: 'resumed'; readonly figures: Figures}
+  | {readonly kind: 'rolled-back'; readonly cause: Error; readonly figures: Figures}
+
+/**
+ * The whole story. It throws a RefusedError when nothing was changed. Otherwise it returns in the
+ * resumed system, or in this one when something failed and everything is as before; where all
+ * goes well it does not return in this one at all, since the machine is off.
+ *
+ * Between the freeze and the thaw nothing may wait for another process: no bus, no journal, no udev.
+ */
+export async function hibernate(request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
+  return machine.exclusive.run('a hibernation is already under way', async () => {
+    request.onState('checking')
+    await refuseUnlessReady(machine)
+    machine.faults.hit('preflight-passed')
+    const attempt = new Attempt(request, machine)
+    try {
+      return {kind: 'resumed', figures: await attempt.prepareAndGo()}
+    } catch (error) {
+      request.onState('rolling-back')
+      await restoreTables(machine)
+      return {kind: 'rolled-back', cause: explain(error), figures: attempt.figures}
+    } finally {
+      machine.log.flush()
+    }
+  })
+}
+
+/** One try. `figures` grow as things are measured, so that a failed try has them too. */
+class Attempt {
+  readonly #request: HibernateRequest
+  readonly #machine: Machine
+  figures: Figures = {}
+
+  constructor(request: HibernateRequest, machine: Machine) {
+    this.#request = request
+    this.#machine = machine
+  }
+
+  /** Returns in the resumed system only. */
+  async prepareAndGo(): Promise<Figures> {
+    const {onState, signal} = this.#request
+    const {sink, faults} = this.#machine
+    onState('preparing')
+    const fileSystems = await prepareFileSystems(this.#machine)
+    faults.hit('tables-loaded')
+    signal.throwIfAborted()
+    await using session = await sink.begin()
+    return await this.#goWhileFrozen(fileSystems, session)
+  }
+
+  /** However it ends, everybody is thawed; when it fails, only after the snapshots have been left. */
+  async #goWhileFrozen(fileSystems: readonly PreparedFileSystem[], session: ImageSession): Promise<Figures> {
+    const {faults} = this.#machine
+    let frozen: FrozenProcesses | null = null
+    try {
+      faults.hit('image-begun')
+      this.#request.onState('freezing')
+      frozen = freezeEverybody(this.#machine)
+      await this.#snapshotAndSave(frozen, fileSystems, session)
+    } catch (error) {
+      this.#request.onState('rolling-back')
+      await leaveSnapshot(this.#machine)
+      throw error
+    } finally {
+      frozen?.thaw()
+    }
+    return this.figures
+  }
+
+  async #snapshotAndSave(
+    frozen: FrozenProcesses,
+    fileSystems: readonly PreparedFileSystem[],
+    session: ImageSession,
+  ): Promise<void> {
+    const {onState, signal} = this.#request
+    const {faults} = this.#machine
+    faults.hit('frozen')
+    const neededCount = keepNeededRunning(this.#machine)
+    this.#note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: neededCount})
+    faults.hit('needed-running')
+    signal.throwIfAborted()
+    onState('snapshot')
+    const result = takeSnapshot(this.#machine, frozen, fileSystems)
+    this.#note(kernelFigures(result.figures))
+    if (result.side === 'created') {
+      await this.#saveAndPowerOff(result.imageFd, fileSystems, session)
+    } else {
+      onState('resuming')
+      await welcomeBack(this.#machine, frozen, this.figures)
+    }
+  }
+
+  async #saveAndPowerOff(
+    imageFd: number,
+    fileSystems: readonly PreparedFileSystem[],
+    session: ImageSession,
+  ): Promise<never> {
+    const {onState, onProgress, signal} = this.#request
+    const {syscalls, faults} = this.#machine
+    await using image = new SnapshotImage(syscalls, imageFd)
+    faults.hit('snapshot-taken')
+    onState('saving')
+    const startedMs = performance.now()
+    const records = await readFingerprints(this.#machine, fileSystems)
+    faults.hit('fingerprints-read')
+    const streamBytes = Number(this.figures['image_bytes'] ?? 0)
+    const stream = await saveStream(this.#machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
+    faults.hit('stream-written')
+    this.#note({save_ms: Math.round(performance.now() - startedMs)})
+    await makeValid(this.#machine, session, {stream, fileSystems: records, figures: this.figures})
+    faults.hit('image-valid')
+    signal.throwIfAborted()
+    onState('powering-off')
+    return syscalls.powerOff()
+  }
+
+  #note(figures: Figures): void {
+    this.figures = {...this.figures, ...figures}
+  }
+}
+
+function explain(error: unknown): Error {
+  if (error instanceof PermafrostError) return error
+  return new FailedError(`Cannot hibernate: ${causeText(error)}`, {cause: error})
+}

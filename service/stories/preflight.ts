@@ -1,0 +1,159 @@
+import {findFileSystems} from '../dm/filesystems.js'
+import {SLICE_BYTES_MINIMUM, sliceBytes} from '../dm/prepare.js'
+import {findLeftovers} from '../dm/restore.js'
+import {
+  causeText,
+  CheckFailedError,
+  KernelTooOldError,
+  NotRootError,
+  RefusedError,
+  SpareTooSmallError,
+  UnmappedFileSystemError,
+} from '../errors.js'
+import {canFingerprint} from '../image/fingerprint.js'
+import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
+import type {Machine} from '../machine.js'
+
+export interface CheckResult {
+  readonly id: string
+  readonly title: string
+  readonly passed: boolean
+  /** What is wrong and what to do about it; empty when passed. */
+  readonly remedy: string
+}
+
+/** Looks at everything a hibernation needs. All checks are made, and nothing is changed by any. */
+export async function preflight(machine: Machine): Promise<readonly CheckResult[]> {
+  const verdicts = await judge(machine)
+  return verdicts.map(({id, title, refusal}) => ({
+    id,
+    title,
+    passed: refusal === null,
+    remedy: refusal === null ? '' : refusal.message,
+  }))
+}
+
+/** Throws the refusal of the first check that does not pass. */
+export async function refuseUnlessReady(machine: Machine): Promise<void> {
+  const refusal = (await judge(machine)).find((verdict) => verdict.refusal !== null)?.refusal
+  if (refusal !== undefined && refusal !== null) throw refusal
+}
+
+/**
+ * No memory compresses better than to this part, as a whole. A spare device smaller
+ * than this part of the memory in use is refused; one that only may be too small is not,
+ * since the save then ends in a roll-back and nothing is lost.
+ */
+const IMAGE_PART_MINIMUM = 0.25
+const LOADER = '/usr/lib/permafrost/permafrost-loader'
+
+interface Check {
+  readonly id: string
+  readonly title: string
+  /** Throws when it does not pass. */
+  readonly look: (machine: Machine) => Promise<void> | void
+}
+
+interface Verdict extends Check {
+  readonly refusal: RefusedError | null
+}
+
+const CHECKS: readonly Check[] = [
+  {id: 'root', title: 'The service runs as root', look: checkRoot},
+  {id: 'kernel', title: 'The kernel can freeze processes and take snapshots', look: checkKernel},
+  {id: 'hibernation', title: 'The kernel offers hibernation', look: checkHibernation},
+  {id: 'loader', title: 'The loader is installed', look: checkLoader},
+  {id: 'leftovers', title: 'Nothing is left of an earlier hibernation', look: checkLeftovers},
+  {id: 'spare', title: 'The spare device is there and set up', look: async ({sink}) => void (await sink.inspect())},
+  {id: 'room', title: 'The image fits on the spare device', look: checkRoom},
+  {id: 'file-systems', title: 'Every mounted file system can be snapshotted', look: checkFileSystems},
+  {id: 'cow', title: 'There is room for what is written while saving', look: checkCow},
+  {id: 'policy', title: 'The policy can be applied', look: ({findNeeded}) => void findNeeded()},
+]
+
+function judge(machine: Machine): Promise<readonly Verdict[]> {
+  return Promise.all(
+    CHECKS.map(async (check): Promise<Verdict> => {
+      try {
+        await check.look(machine)
+        return {...check, refusal: null}
+      } catch (error) {
+        const refusal = error instanceof RefusedError ? error : new CheckFailedError(check.id, causeText(error), {cause: error})
+        return {...check, refusal}
+      }
+    }),
+  )
+}
+
+function checkRoot({host}: Machine): void {
+  if (!host.isRoot) throw new NotRootError('hibernate')
+}
+
+function checkKernel({syscalls, host}: Machine): void {
+  if (syscalls.queryVersion() !== ABI_VERSION) throw new KernelTooOldError(host.kernel.release)
+}
+
+function checkHibernation({files}: Machine): void {
+  const states = files.readText('/sys/power/state') ?? ''
+  if (!states.trim().split(/\s+/).includes('disk')) {
+    throw new CheckFailedError(
+      'hibernation',
+      "the kernel offers no hibernation ('disk' is not in '/sys/power/state'): it is locked down by Secure Boot, " +
+        'started with nohibernate, or a process holds secret memory',
+    )
+  }
+  if (files.realPath('/dev/snapshot') === null) {
+    throw new CheckFailedError('hibernation', "'/dev/snapshot' is missing; the kernel needs CONFIG_HIBERNATION and CONFIG_HIBERNATION_SNAPSHOT_DEV")
+  }
+}
+
+function checkLoader({files}: Machine): void {
+  if (files.realPath(LOADER) === null) {
+    throw new CheckFailedError('loader', `'${LOADER}' is missing, so no boot would resume; install it and run 'update-initramfs -u'`)
+  }
+}
+
+async function checkLeftovers({dm}: Machine): Promise<void> {
+  const [leftover] = await findLeftovers(dm)
+  if (leftover === undefined) return
+  throw new CheckFailedError(
+    'leftovers',
+    `device '${leftover.live}' still has '${leftover.devices.join("' and '")}' of an earlier hibernation; restart permafrostd.service`,
+  )
+}
+
+async function checkRoom({sink, files}: Machine): Promise<void> {
+  const {imageAreaBytes} = await sink.inspect()
+  const neededBytes = Math.ceil(readUsedMemory(files.readText('/proc/meminfo') ?? '') * IMAGE_PART_MINIMUM)
+  if (imageAreaBytes < neededBytes) throw new SpareTooSmallError(sink.name, neededBytes, imageAreaBytes)
+}
+
+async function checkFileSystems({files, dm}: Machine): Promise<void> {
+  const fileSystems = await findFileSystems(files, dm)
+  if (fileSystems.length > SNAPSHOT_DEVICES_MAXIMUM) {
+    throw new CheckFailedError('file-systems', `${fileSystems.length} file systems are mounted, ${SNAPSHOT_DEVICES_MAXIMUM} can be snapshotted; unmount some`)
+  }
+  for (const {mapping, mountPoint, type, isReadOnly} of fileSystems) {
+    if (mapping.kind === 'unmapped') throw new UnmappedFileSystemError(mountPoint, `${mapping.device}: ${mapping.reason}`)
+    if (isReadOnly || canFingerprint(type)) continue
+    throw new CheckFailedError(
+      'file-systems',
+      `'${mountPoint}' has a file system of type '${type}', of which a change before the resume could not be told; unmount it or mount it read-only`,
+    )
+  }
+}
+
+async function checkCow({cow, files, dm}: Machine): Promise<void> {
+  const [area, fileSystems] = await Promise.all([cow.area(), findFileSystems(files, dm)])
+  if (sliceBytes(area.bytes, fileSystems.length) >= SLICE_BYTES_MINIMUM) return
+  throw new CheckFailedError(
+    'cow',
+    `the spare device leaves less than 4 MiB for what each of ${fileSystems.length} file systems writes while saving; set up a larger one`,
+  )
+}
+
+/** proc(5): what the kernel could not give back without swapping. */
+function readUsedMemory(meminfo: string): number {
+  const read = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(meminfo)?.[1] ?? 0)
+  return Math.max(0, read('MemTotal') - read('MemAvailable')) * 1024
+}

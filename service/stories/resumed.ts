@@ -1,0 +1,31 @@
+import {removeLeftovers} from '../dm/restore.js'
+import {causeText} from '../errors.js'
+import type {FrozenProcesses} from '../kernel-api/freezer.js'
+import type {Machine} from '../machine.js'
+import {describeFigures, printFigures, type Figures} from './figures.js'
+
+/**
+ * In the resumed system. The kernel has dropped the snapshot tables, so file systems are what they
+ * were at the snapshot, and writable again; what was written after it is gone with the slices.
+ *
+ * Nobody is kept frozen for anything that fails here: what is left over harms nothing and goes when
+ * the daemon starts next.
+ */
+export async function welcomeBack(machine: Machine, frozen: FrozenProcesses, figures: Figures): Promise<void> {
+  await tryTo(machine, 'remove bases and slices', async () => {
+    machine.faults.hit('resumed')
+    await removeLeftovers(machine.dm)
+  })
+  frozen.thaw()
+  await tryTo(machine, `mark the image on '${machine.sink.name}' resumed`, () => machine.sink.mark('resumed'))
+  const fields = Object.entries(printFigures(figures)).map(([name, value]) => [`PERMAFROST_${name.toUpperCase()}`, value])
+  machine.log.info(`Resumed: ${describeFigures(figures)}`, Object.fromEntries(fields))
+}
+
+async function tryTo(machine: Machine, what: string, act: () => Promise<void>): Promise<void> {
+  try {
+    await act()
+  } catch (error) {
+    machine.log.error(`Cannot ${what} after the resume: ${causeText(error)}, ignoring`)
+  }
+}

@@ -1,0 +1,130 @@
+import {findFileSystems} from '../dm/filesystems.js'
+import {prepareSnapshots, type PreparedFileSystem} from '../dm/prepare.js'
+import {SystemCallError} from '../errors.js'
+import {readFingerprint} from '../image/fingerprint.js'
+import {encodeHeader} from '../image/header.js'
+import type {FileSystemRecord} from '../image/records.js'
+import {writeImage, type WriteProgress, type WrittenStream} from '../image/write.js'
+import {SIGUNFREEZE} from '../kernel-api/abi.js'
+import {FrozenProcesses, type SnapshotImage} from '../kernel-api/freezer.js'
+import type {SnapshotResult} from '../kernel-api/syscalls.js'
+import type {Machine} from '../machine.js'
+import type {ImageSession} from '../sinks/sink.js'
+import {printFigures, type Figures} from './figures.js'
+
+/** The steps of the story, one function each. The order in which they may be taken is the story's affair. */
+
+const PAGE_BYTES = 4096
+/** struct swsusp_info, kernel/power/power.h: num_physpages behind new_utsname and version_code. */
+const PHYSICAL_PAGES_OFFSET = 400
+const ESRCH = 3
+
+export async function prepareFileSystems(machine: Machine): Promise<readonly PreparedFileSystem[]> {
+  const [fileSystems, area] = await Promise.all([findFileSystems(machine.files, machine.dm), machine.cow.area()])
+  return prepareSnapshots(fileSystems, area, machine)
+}
+
+export function freezeEverybody({syscalls, configuration}: Machine): FrozenProcesses {
+  return FrozenProcesses.freeze(syscalls, {timeoutMs: configuration.freezeTimeoutMs})
+}
+
+/**
+ * Lets go on whom the policy names, judged by the processes there are now that nobody forks
+ * any more. Gives how many there are.
+ */
+export function keepNeededRunning({syscalls, findNeeded}: Machine): number {
+  const needed = findNeeded()
+  for (const {pid} of needed) {
+    try {
+      syscalls.kill(pid, SIGUNFREEZE)
+    } catch (error) {
+      // It ended on its way into the freezer, as SIGKILL may still do: nobody needs it any more.
+      if (!(error instanceof SystemCallError) || error.errno !== ESRCH) throw error
+    }
+  }
+  return needed.length
+}
+
+export function takeSnapshot(
+  {syscalls, configuration}: Machine,
+  frozen: FrozenProcesses,
+  fileSystems: readonly PreparedFileSystem[],
+): SnapshotResult {
+  return syscalls.snapshotKernel({
+    overheadPages: Math.ceil(configuration.overheadBytes / PAGE_BYTES),
+    freezerFd: frozen.fd,
+    devices: fileSystems.map(({number}) => number),
+  })
+}
+
+/** What a mount would change, as it lies on the bases now that the snapshot keeps them as they are. */
+export async function readFingerprints(
+  {blocks, digest}: Machine,
+  fileSystems: readonly PreparedFileSystem[],
+): Promise<readonly FileSystemRecord[]> {
+  const records: FileSystemRecord[] = []
+  for (const {mounted, base, pathUnder} of fileSystems) {
+    await using source = await blocks.openForReading(base)
+    const {type, uuid, isReadOnly} = mounted
+    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly, digest})
+    records.push({path: pathUnder, uuid, type, regions})
+  }
+  return records
+}
+
+export interface StreamJob {
+  readonly image: SnapshotImage
+  readonly streamBytes: number
+  readonly session: ImageSession
+  readonly signal: AbortSignal
+  readonly onProgress: (progress: WriteProgress) => void
+}
+
+export async function saveStream(machine: Machine, job: StreamJob): Promise<WrittenStream> {
+  let isFirst = true
+  return writeImage({
+    fd: job.image.fd,
+    streamBytes: job.streamBytes,
+    target: job.session,
+    lz4: machine.lz4,
+    digest: machine.digest,
+    threads: machine.host.compressionThreads,
+    signal: job.signal,
+    onProgress(progress) {
+      if (isFirst) machine.faults.hit('first-chunk-written')
+      isFirst = false
+      job.onProgress(progress)
+    },
+    where: machine.sink.name,
+  })
+}
+
+/** After this, and not before, the next boot resumes. */
+export async function makeValid(
+  machine: Machine,
+  session: ImageSession,
+  contents: {readonly stream: WrittenStream; readonly fileSystems: readonly FileSystemRecord[]; readonly figures: Figures},
+): Promise<void> {
+  const {stream, fileSystems, figures} = contents
+  const header = encodeHeader({
+    kernel: {...machine.host.kernel, physicalPages: readPhysicalPages(stream.firstPage)},
+    chunks: stream.chunks,
+    fileSystems,
+    figures: printFigures({...figures, stored_bytes: stream.storedBytes}),
+    text: describeSystem(machine),
+  })
+  await session.complete({header, storedBytes: stream.storedBytes, streamBytes: stream.streamBytes})
+}
+
+function readPhysicalPages(firstPage: Buffer): number {
+  return firstPage.length < PHYSICAL_PAGES_OFFSET + 8 ? 0 : Number(firstPage.readBigUInt64LE(PHYSICAL_PAGES_OFFSET))
+}
+
+function describeSystem({files, policy, host}: Machine): Readonly<Record<string, string>> {
+  const origins = policy.rules.map(({origin}) => `${origin.file}:${origin.line}`)
+  return {
+    cmdline: (files.readText('/proc/cmdline') ?? '').trim(),
+    policy: [...new Set(origins)].join(' '),
+    hostname: host.hostname,
+  }
+}

@@ -1,0 +1,95 @@
+import {closeSync, openSync} from 'node:fs'
+import {SystemCallError} from '../../../service/errors.js'
+import type {SnapshotFigures} from '../../../service/kernel-api/abi.js'
+import type {FreezeTicket, SnapshotRequest, SnapshotResult, Syscalls} from '../../../service/kernel-api/syscalls.js'
+import type {FakeDeviceMapper} from './device-mapper.js'
+
+const FREEZER_FD = 1000
+
+export const FIGURES: SnapshotFigures = {
+  imageBytes: 0n,
+  pagesCopied: 22_000n,
+  pagesInPlace: 198_065n,
+  pagesZero: 5n,
+  pauseNs: 148_000_000n,
+  suspendDmNs: 7_000_000n,
+  protectNs: 46_000_000n,
+  copyNs: 60_000_000n,
+}
+
+export interface FakeKernelOptions {
+  readonly dm: FakeDeviceMapper
+  readonly side: 'created' | 'resumed'
+  /** The stream the image FD gives. */
+  readonly streamFile: string
+  readonly streamBytes: number
+  /** What is to be looked at in the instant the power goes. */
+  readonly onPowerOff: () => void
+}
+
+/** The patched kernel, in memory. */
+export class FakeKernel implements Syscalls {
+  readonly #options: FakeKernelOptions
+  #imageFd: number | null = null
+  isFrozen = false
+  isImageOpen = false
+  poweredOff = 0
+  readonly unfrozen: number[] = []
+  readonly snapshots: SnapshotRequest[] = []
+  /** Thrown by the call of that name, once it is set. */
+  failing: {readonly call: keyof Syscalls; readonly error: Error} | null = null
+  /** Processes that are gone when a signal comes. */
+  gone: readonly number[] = []
+
+  constructor(options: FakeKernelOptions) {
+    this.#options = options
+  }
+
+  freezeProcesses(): FreezeTicket {
+    this.#fail('freezeProcesses')
+    this.isFrozen = true
+    return {fd: FREEZER_FD, taskCount: 120, durationNs: 3_000_000n}
+  }
+
+  queryVersion(): number {
+    this.#fail('queryVersion')
+    return 1
+  }
+
+  kill(pid: number, signal: number): void {
+    this.#fail('kill')
+    if (this.gone.includes(pid)) throw new SystemCallError('send a signal', 3)
+    if (signal === 66) this.unfrozen.push(pid)
+  }
+
+  snapshotKernel(request: SnapshotRequest): SnapshotResult {
+    this.#fail('snapshotKernel')
+    this.snapshots.push(request)
+    const {dm, side, streamFile, streamBytes} = this.#options
+    const figures = {...FIGURES, imageBytes: BigInt(streamBytes)}
+    for (const device of request.devices) side === 'created' ? dm.swap(device) : dm.drop(device)
+    if (side === 'resumed') return {side, figures}
+    this.#imageFd = openSync(streamFile, 'r')
+    this.isImageOpen = true
+    return {side, imageFd: this.#imageFd, figures}
+  }
+
+  close(fd: number): void {
+    if (fd === FREEZER_FD) this.isFrozen = false
+    if (fd !== this.#imageFd) return
+    closeSync(fd)
+    this.isImageOpen = false
+  }
+
+  /** Does return, by throwing, since the test goes on: what follows happens to nobody. */
+  powerOff(): never {
+    this.#fail('powerOff')
+    this.poweredOff++
+    this.#options.onPowerOff()
+    throw new Error('the power is off')
+  }
+
+  #fail(call: keyof Syscalls): void {
+    if (this.failing?.call === call) throw this.failing.error
+  }
+}

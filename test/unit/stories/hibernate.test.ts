@@ -1,0 +1,215 @@
+import {readFileSync} from 'node:fs'
+import test, {type ExecutionContext} from 'ava'
+import {FAULT_POINTS, parseFaults, type FaultPoint} from '../../../service/edge/faults.js'
+import {
+  AbortedError,
+  BusyError,
+  FaultInjectedError,
+  FreezeError,
+  SnapshotError,
+  SystemCallError,
+} from '../../../service/errors.js'
+import {DirectDevice} from '../../../service/edge/direct-device.js'
+import {readChunks, readHeader} from '../../../service/image/read.js'
+import {decodeSuperblock, type ImageState} from '../../../service/image/superblock.js'
+import type {Needed} from '../../../service/policy/match.js'
+import {hibernate} from '../../../service/stories/hibernate.js'
+import {recover} from '../../../service/stories/rollback.js'
+import {fakeMachine, ORIGINAL_TABLES, recordingRequest, type FakeMachine} from '../fakes/machine.js'
+
+test('the created side ends with the power off, and by then the image is valid', async (t) => {
+  const {fake, request, atPowerOff} = await hibernateUntilPowerOff(t)
+  t.is(fake.kernel.poweredOff, 1)
+  t.like(atPowerOff, {state: 'valid', streamBytes: fake.stream.length})
+  t.deepEqual(request.states.slice(0, 6), ['checking', 'preparing', 'freezing', 'snapshot', 'saving', 'powering-off'])
+})
+
+test('the image holds the stream, the kernel, the file systems and the figures', async (t) => {
+  const {fake, atPowerOff} = await hibernateUntilPowerOff(t)
+  await using source = await DirectDevice.openForReading(fake.spare.name)
+  const job = {source, superblock: atPowerOff, digest: fake.machine.digest, lz4: fake.machine.lz4, where: 'spare'}
+  const header = await readHeader(job)
+  t.deepEqual(header.kernel, {...fake.machine.host.kernel, physicalPages: 262_144})
+  t.deepEqual(
+    header.fileSystems.map(({path, uuid, type, regions}) => [path, uuid, type, regions.length]),
+    [
+      ['/dev/vda', '1111', 'ext4', 1],
+      ['/dev/vdb', '2222', 'ext4', 1],
+    ],
+  )
+  t.like(header.figures, {pause_ns: '148000000', pages_copied: '22000', frozen_tasks: '120', image_bytes: String(fake.stream.length)})
+  t.like(header.text, {cmdline: 'root=UUID=1 quiet', hostname: 'ice'})
+  const pieces: Buffer[] = []
+  for await (const piece of readChunks(job, header, new AbortController().signal)) pieces.push(Buffer.from(piece))
+  t.true(Buffer.concat(pieces).equals(fake.stream))
+})
+
+test('progress goes up to the whole', async (t) => {
+  const {request} = await hibernateUntilPowerOff(t)
+  const fractions = request.progress.map(({fraction}) => fraction)
+  t.deepEqual(fractions, [...fractions].sort())
+  t.is(fractions.at(-1), 1)
+})
+
+test('every file system is named to the kernel, with the memory that is to stay free', async (t) => {
+  const {fake} = await hibernateUntilPowerOff(t)
+  t.deepEqual(fake.kernel.snapshots, [
+    {overheadPages: 16_384, freezerFd: 1000, devices: [{major: 254, minor: 0}, {major: 254, minor: 1}]},
+  ])
+})
+
+test('whom the policy names goes on after the freeze, and nobody else', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed', needed: [needed(70), needed(71), needed(72)]})
+  fake.kernel.gone = [71]
+  await hibernate(recordingRequest(), fake.machine)
+  t.deepEqual(fake.kernel.unfrozen, [70, 72])
+})
+
+test('the resumed side thaws, drops what was prepared and marks the image resumed', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed'})
+  const request = recordingRequest()
+  const outcome = await hibernate(request, fake.machine)
+  t.is(outcome.kind, 'resumed')
+  t.like(outcome.figures, {pause_ns: 148_000_000n, pages_in_place: 198_065n, frozen_tasks: 120})
+  t.false(fake.kernel.isFrozen)
+  t.is(fake.kernel.poweredOff, 0)
+  t.deepEqual(await fake.liveTables(), ORIGINAL_TABLES)
+  t.is(await fake.imageState(), 'resumed')
+  t.deepEqual(request.states, ['checking', 'preparing', 'freezing', 'snapshot', 'resuming'])
+  t.regex(fake.log.join('\n'), /^Resumed: .*pause_ns=148000000/m)
+})
+
+test('what fails in the resumed system keeps nobody frozen', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed'})
+  fake.dm.failing = 'remove permafrost-vda-permafrost-cow'
+  const outcome = await hibernate(recordingRequest(), fake.machine)
+  t.is(outcome.kind, 'resumed')
+  t.false(fake.kernel.isFrozen)
+  t.is(await fake.imageState(), 'resumed')
+  t.regex(fake.log.join('\n'), /Cannot remove bases and slices after the resume.*, ignoring/)
+})
+
+test('a preflight that does not pass changes nothing', async (t) => {
+  const fake = await fakeMachine(t, {isSetUp: false})
+  const request = recordingRequest()
+  await t.throwsAsync(hibernate(request, fake.machine), {message: /permafrost setup/})
+  t.deepEqual(fake.dm.changes, [])
+  t.false(fake.kernel.isFrozen)
+  t.deepEqual(request.states, ['checking'])
+})
+
+test('a second hibernation at the same time is refused', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed'})
+  const first = hibernate(recordingRequest(), fake.machine)
+  await t.throwsAsync(hibernate(recordingRequest(), fake.machine), {instanceOf: BusyError})
+  t.is((await first).kind, 'resumed')
+})
+
+const failures: readonly (readonly [string, (fake: FakeMachine) => void, RegExp])[] = [
+  [
+    'nobody can be frozen',
+    ({kernel}) => void (kernel.failing = {call: 'freezeProcesses', error: new FreezeError(110, {pid: 9, command: 'dd'})}),
+    /'dd'/,
+  ],
+  ['the snapshot fails', ({kernel}) => void (kernel.failing = {call: 'snapshotKernel', error: new SnapshotError(12, 500)}), /500 pages/],
+  [
+    'the power does not go off',
+    ({kernel}) => void (kernel.failing = {call: 'powerOff', error: new SystemCallError('power off', 1)}),
+    /power off/,
+  ],
+  ['a base cannot be made', ({dm}) => void (dm.failing = 'create permafrost-vdb-permafrost-base'), /permafrost-vdb-permafrost-base/],
+]
+
+for (const [name, breakIt, message] of failures) {
+  test(`when ${name} the machine goes on as it was`, async (t) => {
+    const fake = await fakeMachine(t)
+    breakIt(fake)
+    const outcome = await hibernate(recordingRequest(), fake.machine)
+    t.is(outcome.kind, 'rolled-back')
+    t.regex(outcome.kind === 'rolled-back' ? outcome.cause.message : '', message)
+    await assertAsBefore(t, fake)
+  })
+}
+
+/** Passed on the way to a valid image, before which a failure must leave none behind. */
+const OF_CREATED_SIDE = FAULT_POINTS.filter((point) => !['preflight-passed', 'resumed', 'merge-begun', 'thawed'].includes(point))
+
+for (const point of OF_CREATED_SIDE) {
+  test(`a failure at '${point}' ends thawed, with the tables as they were and no valid image`, async (t) => {
+    const fake = await fakeMachine(t, {faults: parseFaults(point)})
+    const outcome = await hibernate(recordingRequest(), fake.machine)
+    t.is(outcome.kind, 'rolled-back')
+    t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof FaultInjectedError)
+    await assertAsBefore(t, fake)
+  })
+}
+
+test("a failure at 'preflight-passed' has changed nothing", async (t) => {
+  const fake = await fakeMachine(t, {faults: parseFaults('preflight-passed')})
+  await t.throwsAsync(hibernate(recordingRequest(), fake.machine), {instanceOf: FaultInjectedError})
+  await assertAsBefore(t, fake)
+})
+
+test("a failure at 'resumed' still ends resumed and thawed", async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed', faults: parseFaults('resumed')})
+  t.is((await hibernate(recordingRequest(), fake.machine)).kind, 'resumed')
+  t.false(fake.kernel.isFrozen)
+})
+
+for (const point of ['merge-begun', 'thawed'] satisfies FaultPoint[]) {
+  test(`a roll-back that fails at '${point}' ends thawed, and the next start of the daemon finishes it`, async (t) => {
+    const fake = await fakeMachine(t, {faults: parseFaults(point)})
+    fake.kernel.failing = {call: 'powerOff', error: new SystemCallError('power off', 1)}
+    const outcome = await hibernate(recordingRequest(), fake.machine)
+    t.is(outcome.kind, 'rolled-back')
+    t.false(fake.kernel.isFrozen)
+    t.is(await fake.imageState(), 'aborted')
+    await recover(fake.machine)
+    await assertAsBefore(t, fake)
+  })
+}
+
+test('an abort while saving ends thawed, with the tables as they were and no valid image', async (t) => {
+  const fake = await fakeMachine(t)
+  const controller = new AbortController()
+  const request = {...recordingRequest(controller.signal), onProgress: () => controller.abort(new AbortedError())}
+  const outcome = await hibernate(request, fake.machine)
+  t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof AbortedError)
+  await assertAsBefore(t, fake)
+})
+
+test('the image is given up before a base is made writable, and merging begins before the thaw', async (t) => {
+  const fake = await fakeMachine(t, {faults: parseFaults('stream-written')})
+  const seen: {change: string; isFrozen: boolean; isImageOpen: boolean; state: ImageState}[] = []
+  const {load} = fake.dm
+  fake.dm.load = async (name, table) => {
+    const {isFrozen, isImageOpen} = fake.kernel
+    seen.push({change: `load ${name}`, isFrozen, isImageOpen, state: await fake.imageState()})
+    await load.call(fake.dm, name, table)
+  }
+  await hibernate(recordingRequest(), fake.machine)
+  const base = seen.find(({change}) => change === 'load permafrost-vda-permafrost-base')
+  t.deepEqual(base, {change: 'load permafrost-vda-permafrost-base', isFrozen: true, isImageOpen: false, state: 'aborted'})
+})
+
+/** What is on the spare device is looked at in the instant of the power-off: the test goes on with a roll-back. */
+async function hibernateUntilPowerOff(t: ExecutionContext) {
+  const sectors: Buffer[] = []
+  const fake: FakeMachine = await fakeMachine(t, {onPowerOff: () => sectors.push(readFileSync(fake.spare.name).subarray(0, 512))})
+  const request = recordingRequest()
+  await hibernate(request, fake.machine)
+  return {fake, request, atPowerOff: decodeSuperblock(sectors[0] ?? Buffer.alloc(0), fake.machine.digest, 'spare')}
+}
+
+async function assertAsBefore(t: ExecutionContext, fake: FakeMachine): Promise<void> {
+  t.false(fake.kernel.isFrozen)
+  t.false(fake.kernel.isImageOpen)
+  t.is(fake.kernel.poweredOff, 0)
+  t.deepEqual(await fake.liveTables(), ORIGINAL_TABLES)
+  t.deepEqual(fake.dm.devices.map(({inactive}) => inactive), [null, null])
+  t.true(['empty', 'aborted'].includes(await fake.imageState()))
+}
+
+function needed(pid: number): Needed {
+  return {pid, command: 'nbd-client', unit: null, line: 'x.conf:1', reason: 'test'}
+}

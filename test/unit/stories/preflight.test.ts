@@ -1,0 +1,99 @@
+import test from 'ava'
+import {truncateSync} from 'node:fs'
+import {KernelTooOldError} from '../../../service/errors.js'
+import {parseTable} from '../../../service/dm/table.js'
+import {preflight} from '../../../service/stories/preflight.js'
+import {fakeMachine, type FakeMachine, type FakeMachineOptions} from '../fakes/machine.js'
+
+test('every check passes on a machine that is ready, and nothing is changed', async (t) => {
+  const fake = await fakeMachine(t)
+  const results = await preflight(fake.machine)
+  t.deepEqual(results.filter(({passed}) => !passed), [])
+  t.deepEqual(
+    results.map(({id}) => id),
+    ['root', 'kernel', 'hibernation', 'loader', 'leftovers', 'spare', 'room', 'file-systems', 'cow', 'policy'],
+  )
+  t.true(results.every(({remedy}) => remedy === ''))
+  t.deepEqual(fake.dm.changes, [])
+  t.is(await fake.imageState(), 'empty')
+})
+
+interface Case {
+  readonly name: string
+  readonly fails: readonly string[]
+  readonly remedy: RegExp
+  readonly options?: FakeMachineOptions
+  readonly breakIt?: (fake: FakeMachine) => void
+}
+
+const MIB = 2 ** 20
+const mount = (number: string, type: string, options = 'rw'): FakeMachineOptions => ({
+  tree: {texts: {'/proc/self/mountinfo': `36 35 ${number} / /data ${options} - ${type} /dev/x ${options}\n`}},
+})
+
+const cases: readonly Case[] = [
+  {
+    name: 'an unpatched kernel',
+    fails: ['kernel'],
+    remedy: /boot a Permafrost kernel/,
+    breakIt: ({kernel}) => void (kernel.failing = {call: 'queryVersion', error: new KernelTooOldError('6.1')}),
+  },
+  {
+    name: 'a kernel that is locked down',
+    fails: ['hibernation'],
+    remedy: /Secure Boot/,
+    options: {tree: {texts: {'/sys/power/state': 'freeze mem\n'}}},
+  },
+  {name: 'no snapshot device', fails: ['hibernation'], remedy: /CONFIG_HIBERNATION/, options: {tree: {missing: ['/dev/snapshot']}}},
+  {
+    name: 'no loader',
+    fails: ['loader'],
+    remedy: /update-initramfs/,
+    options: {tree: {missing: ['/usr/lib/permafrost/permafrost-loader']}},
+  },
+  {
+    name: 'leftovers of an earlier hibernation',
+    fails: ['leftovers'],
+    remedy: /restart permafrostd.service/,
+    breakIt: ({dm}) => void dm.add('root-permafrost-base', '', parseTable('0 8 linear 8:1 0', 'x')),
+  },
+  {name: 'a spare device nobody set up', fails: ['spare', 'room', 'cow'], remedy: /permafrost setup/, options: {isSetUp: false}},
+  {
+    name: 'a spare device that shrank',
+    fails: ['spare', 'room'],
+    remedy: /64 MiB are needed/,
+    breakIt: ({spare}) => truncateSync(spare.name, 60 * MIB),
+  },
+  {
+    name: 'more memory in use than can fit',
+    fails: ['room'],
+    remedy: /are needed/,
+    options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 8388608 kB\nMemAvailable: 32768 kB\n'}}},
+  },
+  {name: 'a plain partition mounted', fails: ['file-systems'], remedy: /'\/data'.*not a device-mapper/, options: mount('8:1', 'ext4')},
+  {name: 'a type whose changes cannot be told', fails: ['file-systems'], remedy: /type 'ntfs3'/, options: mount('254:0', 'ntfs3')},
+]
+
+for (const {name, fails, remedy, options, breakIt} of cases) {
+  test(`${name} fails '${fails.join("', '")}' and says what to do`, async (t) => {
+    const fake = await fakeMachine(t, options)
+    breakIt?.(fake)
+    const failed = (await preflight(fake.machine)).filter(({passed}) => !passed)
+    t.deepEqual(failed.map(({id}) => id), fails)
+    t.regex(failed[0]?.remedy ?? '', remedy)
+  })
+}
+
+test('a type whose changes cannot be told is welcome when nothing can change it', async (t) => {
+  const fake = await fakeMachine(t, mount('254:0', 'squashfs', 'ro'))
+  t.true((await preflight(fake.machine)).every(({passed}) => passed))
+})
+
+test('a policy that cannot be applied fails by its own words', async (t) => {
+  const fake = await fakeMachine(t)
+  const findNeeded = (): never => {
+    throw new Error('who is that')
+  }
+  const failed = (await preflight({...fake.machine, findNeeded})).filter(({passed}) => !passed)
+  t.deepEqual(failed, [{id: 'policy', title: 'The policy can be applied', passed: false, remedy: 'Cannot hibernate: who is that'}])
+})
