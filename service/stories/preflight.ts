@@ -1,4 +1,4 @@
-import {findFileSystems} from '../dm/filesystems.js'
+import {findFileSystems, type MountedFileSystem} from '../dm/filesystems.js'
 import {SLICE_BYTES_MINIMUM, sliceBytes} from '../dm/prepare.js'
 import {findLeftovers} from '../dm/restore.js'
 import {
@@ -13,6 +13,7 @@ import {
 import {canFingerprint} from '../image/fingerprint.js'
 import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
 import type {Machine} from '../machine.js'
+import type {SinkSummary} from '../sinks/sink.js'
 
 export interface CheckResult {
   readonly id: string
@@ -51,7 +52,13 @@ interface Check {
   readonly id: string
   readonly title: string
   /** Throws when it does not pass. */
-  readonly look: (machine: Machine) => Promise<void> | void
+  readonly look: (machine: Machine, findings: Findings) => Promise<void> | void
+}
+
+/** What several checks ask for, found out once: the spare device lets only one look at it at a time. */
+interface Findings {
+  readonly sink: Promise<SinkSummary>
+  readonly fileSystems: Promise<readonly MountedFileSystem[]>
 }
 
 interface Verdict extends Check {
@@ -64,18 +71,21 @@ const CHECKS: readonly Check[] = [
   {id: 'hibernation', title: 'The kernel offers hibernation', look: checkHibernation},
   {id: 'loader', title: 'The loader is installed', look: checkLoader},
   {id: 'leftovers', title: 'Nothing is left of an earlier hibernation', look: checkLeftovers},
-  {id: 'spare', title: 'The spare device is there and set up', look: async ({sink}) => void (await sink.inspect())},
+  {id: 'spare', title: 'The spare device is there and set up', look: async (_, findings) => void (await findings.sink)},
   {id: 'room', title: 'The image fits on the spare device', look: checkRoom},
   {id: 'file-systems', title: 'Every mounted file system can be snapshotted', look: checkFileSystems},
   {id: 'cow', title: 'There is room for what is written while saving', look: checkCow},
   {id: 'policy', title: 'The policy can be applied', look: ({findNeeded}) => void findNeeded()},
 ]
 
-function judge(machine: Machine): Promise<readonly Verdict[]> {
+async function judge(machine: Machine): Promise<readonly Verdict[]> {
+  const findings = {sink: machine.sink.inspect(), fileSystems: findFileSystems(machine.files, machine.dm)}
+  // The checks that ask hear of a failure; that nobody has asked yet must not end the process.
+  await Promise.allSettled(Object.values(findings))
   return Promise.all(
     CHECKS.map(async (check): Promise<Verdict> => {
       try {
-        await check.look(machine)
+        await check.look(machine, findings)
         return {...check, refusal: null}
       } catch (error) {
         const refusal = error instanceof RefusedError ? error : new CheckFailedError(check.id, causeText(error), {cause: error})
@@ -122,14 +132,14 @@ async function checkLeftovers({dm}: Machine): Promise<void> {
   )
 }
 
-async function checkRoom({sink, files}: Machine): Promise<void> {
-  const {imageAreaBytes} = await sink.inspect()
+async function checkRoom({sink, files}: Machine, findings: Findings): Promise<void> {
+  const {imageAreaBytes} = await findings.sink
   const neededBytes = Math.ceil(readUsedMemory(files.readText('/proc/meminfo') ?? '') * IMAGE_PART_MINIMUM)
   if (imageAreaBytes < neededBytes) throw new SpareTooSmallError(sink.name, neededBytes, imageAreaBytes)
 }
 
-async function checkFileSystems({files, dm}: Machine): Promise<void> {
-  const fileSystems = await findFileSystems(files, dm)
+async function checkFileSystems(_: Machine, findings: Findings): Promise<void> {
+  const fileSystems = await findings.fileSystems
   if (fileSystems.length > SNAPSHOT_DEVICES_MAXIMUM) {
     throw new CheckFailedError('file-systems', `${fileSystems.length} file systems are mounted, ${SNAPSHOT_DEVICES_MAXIMUM} can be snapshotted; unmount some`)
   }
@@ -143,8 +153,8 @@ async function checkFileSystems({files, dm}: Machine): Promise<void> {
   }
 }
 
-async function checkCow({cow, files, dm}: Machine): Promise<void> {
-  const [area, fileSystems] = await Promise.all([cow.area(), findFileSystems(files, dm)])
+async function checkCow({cow}: Machine, findings: Findings): Promise<void> {
+  const [area, fileSystems] = await Promise.all([cow.area(), findings.fileSystems])
   if (sliceBytes(area.bytes, fileSystems.length) >= SLICE_BYTES_MINIMUM) return
   throw new CheckFailedError(
     'cow',
