@@ -24,6 +24,7 @@ export interface DiskWish {
   readonly type: string
 }
 
+const XFS_MINIMUM = 300 * 2 ** 20
 const RESERVED = ['root', 'spare', 'swap']
 const UNITS: Readonly<Record<string, number>> = {'': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40}
 
@@ -45,7 +46,10 @@ export function parseDiskWish(text: string): DiskWish {
     throw new UsageError(`Cannot name a disk '${name}': the name is taken or longer than 20 characters`)
   if (!['ext4', 'xfs', 'none', undefined].includes(type))
     throw new UsageError(`Cannot make file system '${type ?? ''}' on '${name}': expected ext4, xfs or none`)
-  return {name, bytes: parseSize(size), type: type ?? 'ext4'}
+  const bytes = parseSize(size)
+  if (type === 'xfs' && bytes < XFS_MINIMUM)
+    throw new UsageError(`Cannot make xfs on '${name}': mkfs.xfs asks for 300M at least`)
+  return {name, bytes, type: type ?? 'ext4'}
 }
 
 /** An empty disk: takes room only where it is written. */

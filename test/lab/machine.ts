@@ -108,9 +108,14 @@ export class Machine {
     return qemu === null || !isAlive(qemu) ? 'gone' : await waitForEnd(qemu, this.#monitor, signal)
   }
 
+  /** The console of all boots. */
+  consoleText(): string {
+    return existsSync(this.consoleLog) ? readFileSync(this.consoleLog, 'latin1') : ''
+  }
+
   /** The console of the boot under way, or of the last one. */
   consoleOfLastBoot(): string {
-    const text = existsSync(this.consoleLog) ? readFileSync(this.consoleLog, 'latin1') : ''
+    const text = this.consoleText()
     return text.slice(text.lastIndexOf('\n==== boot ') + 1)
   }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * append FILE [MARK]: appends the lines "1 MARK", "2 MARK", … to FILE, each with
- * fsync, ten a second.  The number lives in memory only: after a resume the file
- * goes on without a gap and without a repetition exactly when memory and file
- * system are of the same instant.
+ * append FILE [MARK]: appends the lines "1 MARK TIME", "2 MARK TIME", … to FILE,
+ * each with fsync, ten a second; TIME is the wall clock in nanoseconds, so no two
+ * lines ever written are alike.  The number lives in memory only: after a resume
+ * the file goes on without a gap and without a repetition exactly when memory and
+ * file system are of the same instant.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -27,8 +28,12 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (unsigned long number = 1;; number++) {
-		int len = snprintf(line, sizeof(line), "%lu %s\n", number, argc == 3 ? argv[2] : "line");
+		struct timespec now;
+		int len;
 
+		clock_gettime(CLOCK_REALTIME, &now);
+		len = snprintf(line, sizeof(line), "%lu %s %lld%09ld\n", number, argc == 3 ? argv[2] : "line",
+			       (long long)now.tv_sec, now.tv_nsec);
 		if (write(fd, line, len) != len || fsync(fd)) {
 			perror(argv[1]);
 			return 1;

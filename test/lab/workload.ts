@@ -1,0 +1,98 @@
+// What runs in a machine while it hibernates, and what must be true of it afterwards: for demo, tests and bench.
+import {inside} from './execute.js'
+import type {Machine} from './machine.js'
+
+const PROGRAMS = '/usr/lib/permafrost-lab'
+const PATIENCE_MS = 120_000
+
+/** A process with memory of its own that it can check byte by byte, and a count. */
+export interface HeldMemory {
+  readonly pid: number
+  readonly count: number
+  readonly pages: number
+  readonly badPages: number
+}
+
+/** A program of test/lab/payload as a service of the machine. */
+export async function startPayload(machine: Machine, unit: string, ...words: string[]): Promise<void> {
+  const [program, ...rest] = words
+  await inside(machine, ['systemd-run', '--quiet', `--unit=${unit}`, `${PROGRAMS}/${program ?? ''}`, ...rest])
+}
+
+/** Takes that much memory and returns when it is filled. */
+export async function holdMemory(machine: Machine, unit: string, mib: number): Promise<void> {
+  await startPayload(machine, unit, 'hold', String(mib), statusFile(unit))
+  await waitFor(machine, `test -s ${statusFile(unit)}`)
+}
+
+/** Asks the process to check its memory. */
+export async function checkMemory(machine: Machine, unit: string): Promise<HeldMemory> {
+  const pid = Number(await inside(machine, ['systemctl', 'show', '--property=MainPID', '--value', unit]))
+  const before = fieldsOf(await inside(machine, ['cat', statusFile(unit)]))
+  await inside(machine, ['kill', '-USR1', String(pid)])
+  const round = (before['round'] ?? 0) + 1
+  await waitFor(machine, `grep -q '^round=${round} ' ${statusFile(unit)}`)
+  const after = fieldsOf(await inside(machine, ['cat', statusFile(unit)]))
+  return {pid, count: after['count'] ?? 0, pages: after['pages'] ?? 0, badPages: after['bad'] ?? -1}
+}
+
+function statusFile(unit: string): string {
+  return `/run/${unit}.status`
+}
+
+function fieldsOf(line: string): Record<string, number> {
+  return Object.fromEntries(line.trim().split(' ').map(word => {
+    const [key, value] = word.split('=')
+    return [key ?? '', Number(value)]
+  }))
+}
+
+/** A database that one client keeps open and writes ten rows a second to, each its own transaction. */
+export async function startDatabase(machine: Machine, unit: string, path: string): Promise<void> {
+  const script = `
+    (echo 'pragma journal_mode=wal; create table beat (id integer primary key, body text);'
+     while sleep 0.1; do echo "insert into beat (body) values (hex(randomblob(200)));"; done) | sqlite3 "$1"`
+  // systemd puts values where it sees a variable (systemd.service(5)); $$ is one dollar.
+  await inside(machine, ['systemd-run', '--quiet', `--unit=${unit}`, 'sh', '-c', script.replaceAll('$', '$$$$'), 'sh', path])
+}
+
+export interface DatabaseState {
+  readonly rows: number
+  readonly lastId: number
+  readonly integrity: string
+}
+
+export async function checkDatabase(machine: Machine, path: string): Promise<DatabaseState> {
+  const query = 'select count(*), max(id) from beat; pragma integrity_check;'
+  const answer = await inside(machine, ['sqlite3', '-cmd', '.timeout 5000', path, query])
+  const [counts, integrity] = answer.trim().split('\n')
+  const [rows, lastId] = (counts ?? '').split('|').map(Number)
+  return {rows: rows ?? 0, lastId: lastId ?? 0, integrity: integrity ?? 'no answer'}
+}
+
+/** The lines of a file that `append` writes. */
+export async function appendedLines(machine: Machine, path: string): Promise<string[]> {
+  return (await inside(machine, ['cat', path])).split('\n').filter(line => line !== '')
+}
+
+/** The first line whose number does not follow the one before; null when there is none. */
+export function firstBreak(lines: readonly string[]): string | null {
+  return lines.find((line, index) => Number(line.split(' ')[0]) !== index + 1) ?? null
+}
+
+/** Waits until a shell command succeeds in the machine. */
+export async function waitFor(machine: Machine, condition: string): Promise<void> {
+  await inside(machine, ['sh', '-c', `until ${condition}; do sleep 0.1; done`], {timeoutMs: PATIENCE_MS})
+}
+
+const TROUBLE = /\b(BUG|WARNING|Oops|KASAN|UBSAN)\b:?|Call Trace|general protection|possible .*deadlock|blocked for more than|soft lockup|EXT4-fs error|XFS .*[Cc]orruption|I\/O error/
+
+/** Lines of the console that no healthy kernel writes. */
+export function kernelTrouble(console: string): string[] {
+  return console.split('\n').filter(line => TROUBLE.test(line))
+}
+
+/** The kernel's own buffer holds more than the console shows. */
+export async function kernelLogOf(machine: Machine): Promise<string> {
+  return await inside(machine, ['dmesg'])
+}

@@ -1,0 +1,90 @@
+import {randomBytes} from 'node:crypto'
+import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import {tmpdir} from 'node:os'
+import {join} from 'node:path'
+import test from 'ava'
+import {attemptInside, inside} from '../lab/execute.js'
+import {fsck} from '../lab/outside.js'
+import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
+import {pull, push} from '../lab/verbs/copy.js'
+import {cut, down} from '../lab/verbs/down.js'
+import {resume} from '../lab/verbs/resume.js'
+import {stock} from '../lab/verbs/stock.js'
+import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, startPayload, waitFor} from '../lab/workload.js'
+
+let machine: ScratchMachine
+
+test.before(async () => {
+  machine = await scratchMachine('laboratory', {
+    memoryMib: 512,
+    swapBytes: 2 ** 30,
+    disks: [{name: 'data', bytes: 320 * 2 ** 20, type: 'xfs'}]
+  })
+})
+
+test.after.always(async () => { await machine[Symbol.asyncDispose]() })
+
+test.serial('a command gives its output and its exit status', async t => {
+  const outcome = await attemptInside(machine, ['sh', '-c', 'printf out; printf err >&2; exit 7'])
+  t.deepEqual(outcome, {status: 7, stdout: 'out', stderr: 'err'})
+})
+
+test.serial('a command that takes too long is killed in the machine', async t => {
+  const outcome = await attemptInside(machine, ['sh', '-c', 'sleep 71 & sleep 72'], {timeoutMs: 500})
+  t.is(outcome.status, 124)
+  const left = await attemptInside(machine, ['pgrep', '-f', 'sleep 7[12]'])
+  t.is(left.stdout, '')
+})
+
+test.serial('more commands run at once than there are ports', async t => {
+  const numbers = ['1', '2', '3', '4', '5', '6', '7']
+  const outputs = await Promise.all(numbers.map(async number => await inside(machine, ['sh', '-c', `sleep 0.5; echo ${number}`])))
+  t.deepEqual(outputs.map(text => text.trim()), numbers)
+})
+
+test.serial('a file comes back as it went in', async t => {
+  const directory = mkdtempSync(join(tmpdir(), 'permafrost-copy-'))
+  const bytes = randomBytes(3_000_000)
+  writeFileSync(join(directory, 'sent'), bytes)
+  await push(machine, join(directory, 'sent'), '/root/file')
+  await pull(machine, '/root/file', join(directory, 'received'))
+  t.true(readFileSync(join(directory, 'received')).equals(bytes))
+  rmSync(directory, {recursive: true})
+})
+
+test.serial('the disks asked for are mounted', async t => {
+  t.is((await inside(machine, ['stat', '-f', '-c', '%T', '/mnt/data'])).trim(), 'xfs')
+})
+
+test.serial('the agent and all processes survive hibernation through the stock path', async t => {
+  await startPayload(machine, 'diary', 'append', '/mnt/data/diary')
+  await holdMemory(machine, 'hold', 150)
+  const before = await checkMemory(machine, 'hold')
+  const saved = await stock(machine, 'lz4')
+  t.true(saved.ok, saved.reason ?? '')
+  t.false(machine.isRunning)
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+  t.true(resumed.ok, resumed.reason ?? '')
+  const after = await checkMemory(machine, 'hold')
+  t.is(after.badPages, 0)
+  t.is(after.pid, before.pid)
+  t.true(after.count > before.count)
+  const length = (await appendedLines(machine, '/mnt/data/diary')).length
+  await waitFor(machine, `[ "$(wc -l < /mnt/data/diary)" -gt ${length} ]`)
+  t.is(firstBreak(await appendedLines(machine, '/mnt/data/diary')), null)
+})
+
+test.serial('a machine whose plug was pulled starts anew', async t => {
+  await cut(machine)
+  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
+  t.true(started.ok, started.reason ?? '')
+})
+
+test.serial('file systems are clean and the kernel has not complained in the end', async t => {
+  await down(machine, {isWiped: false})
+  for (const disk of machine.state.disks.filter(one => one.role === 'root' || one.role === 'data')) {
+    const result = await fsck(disk)
+    t.true(result.isClean, result.output)
+  }
+  t.deepEqual(kernelTrouble(machine.consoleText()), [])
+})
