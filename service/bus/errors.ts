@@ -24,7 +24,8 @@ export class RemoteFailedError extends FailedError {
 export const REFUSALS: ReadonlySet<string> = new Set([
   ...[
     'Refused', 'NotRoot', 'KernelTooOld', 'NoSpareDevice', 'SpareNotSetUp', 'SpareTooSmall', 'SpareInUse',
-    'UnmappedFileSystem', 'Configuration', 'Policy', 'TooLittleMemory', 'Busy', 'NothingToAbort', 'DaemonMissing', 'Usage',
+    'UnmappedFileSystem', 'Configuration', 'Policy', 'TooLittleMemory', 'CheckFailed', 'Busy',
+    'NothingToAbort', 'DaemonMissing', 'Usage',
   ].map((name) => `${ERROR_PREFIX}${name}`),
   ...['AccessDenied', 'InteractiveAuthorizationRequired', 'InvalidArgs', 'UnknownMethod', 'UnknownObject', 'UnknownInterface']
     .map((name) => `org.freedesktop.DBus.Error.${name}`),

@@ -1,0 +1,87 @@
+import {spawn} from 'node:child_process'
+import {once} from 'node:events'
+import {type PermafrostClient} from '../bus/client.js'
+import {type Log, openJournal} from '../edge/journal.js'
+import {causeText, FailedError, RefusedError} from '../errors.js'
+import {runSleepHooks} from './sleep-hooks.js'
+import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson, type Verb} from './verb.js'
+
+// SD_MESSAGE_SLEEP_START and _STOP of systemd's sd-messages.h: what other programs look for.
+const SLEEP_START = '6bbd95ee977941e497c48be27c254128'
+const SLEEP_STOP = '8811e6df2a8e40f58a94cea26f8ebf14'
+
+/**
+ * What systemd-hibernate.service runs in the place of `systemd-sleep hibernate`, and does what
+ * that did around the sleep itself: hooks, homes, journal. It ends after the resume or the roll-back.
+ */
+export const hibernateVerb: Verb = {
+  name: 'hibernate',
+  parameters: '',
+  summary: 'Save the machine and switch it off; returns after the resume',
+  example: "permafrost hibernate        # 'systemctl hibernate' also asks those who object",
+  flags: {},
+  words: [0, 0],
+  run: hibernate,
+}
+
+async function hibernate({flags}: Arguments, surroundings: Surroundings): Promise<number> {
+  demandRoot(surroundings, 'hibernate')
+  await using client = await surroundings.connect()
+  const {answer, reason} = await client.canHibernate()
+  if (answer !== 'yes') throw new RefusedError(reason)
+  const log = openJournal({identifier: 'permafrost'})
+  const complain = (sentence: string): void => log.warning(sentence)
+  using _abort = abortOnSignal(client, complain)
+  await runSleepHooks({phase: 'pre', onComplaint: complain})
+  try {
+    await lockHomes(client, complain)
+    await sync()
+    await sleep(client, log)
+  } finally {
+    await runSleepHooks({phase: 'post', onComplaint: complain})
+  }
+  if (flags.has('json')) surroundings.print(toJson({ok: true, figures: (await client.properties()).LastFigures}))
+  return EXIT_DONE
+}
+
+async function sleep(client: PermafrostClient, log: Log): Promise<void> {
+  log.info("Entering sleep state 'hibernate'...", {MESSAGE_ID: SLEEP_START, SLEEP: 'hibernate'})
+  try {
+    await client.hibernate()
+    log.info('System returned from sleep state.', {MESSAGE_ID: SLEEP_STOP, SLEEP: 'hibernate'})
+  } catch (error) {
+    const text = `Failed to put system to sleep. System resumed again: ${causeText(error)}`
+    log.error(text, {MESSAGE_ID: SLEEP_STOP, SLEEP: 'hibernate'})
+    throw error
+  }
+}
+
+async function lockHomes(client: PermafrostClient, complain: (sentence: string) => void): Promise<void> {
+  try {
+    await client.lockAllHomes()
+  } catch (error) {
+    complain(`Cannot lock home directories: ${causeText(error)}, ignoring`)
+  }
+}
+
+/** Before the freeze there is time for it; afterwards every page written is one more to keep. */
+async function sync(): Promise<void> {
+  const child = spawn('sync', {stdio: 'ignore'})
+  const [code]: readonly unknown[] = await once(child, 'exit')
+  if (code !== 0) throw new FailedError(`Cannot write caches to the disks: 'sync' ended with ${String(code)}`)
+}
+
+/** `systemctl stop` and Ctrl-C mean "do not": the story is rolled back, and its reply ends us. */
+function abortOnSignal(client: PermafrostClient, complain: (sentence: string) => void): Disposable {
+  const abort = (): void => {
+    client.abort().catch((error: unknown) => complain(causeText(error)))
+  }
+  process.on('SIGINT', abort)
+  process.on('SIGTERM', abort)
+  return {
+    [Symbol.dispose]() {
+      process.off('SIGINT', abort)
+      process.off('SIGTERM', abort)
+    },
+  }
+}

@@ -1,0 +1,79 @@
+import {type PermafrostClient} from '../bus/client.js'
+import {type ManagerProperties} from '../bus/interface.js'
+import {percent} from '../edge/progress.js'
+import {BusLostError} from '../errors.js'
+import {type Arguments, EXIT_DONE, type Surroundings, toJson, type Verb} from './verb.js'
+
+export const statusVerb: Verb = {
+  name: 'status',
+  parameters: '[--watch]',
+  summary: 'Show what the daemon is doing and how the last attempt ended',
+  example: 'permafrost status --watch',
+  flags: {watch: 'go on showing changes until interrupted'},
+  words: [0, 0],
+  run: showStatus,
+}
+
+async function showStatus({flags}: Arguments, surroundings: Surroundings): Promise<number> {
+  await using client = await surroundings.connect()
+  const show = (properties: ManagerProperties): void => {
+    if (flags.has('json')) surroundings.print(statusJson(properties))
+    else for (const line of statusLines(properties)) surroundings.print(line)
+  }
+  if (!flags.has('watch')) {
+    show(await client.properties())
+    return EXIT_DONE
+  }
+  const {redraw} = surroundings
+  const isDrawn = redraw !== null && !flags.has('json')
+  await watch(client, isDrawn ? (properties) => redraw(progressBar(properties)) : show)
+  throw new BusLostError()
+}
+
+/** Asks again after each change, one question at a time. */
+async function watch(client: PermafrostClient, show: (properties: ManagerProperties) => void): Promise<void> {
+  let isAsking = false
+  let isDue = false
+  const refresh = async (): Promise<void> => {
+    isDue = true
+    if (isAsking) return
+    isAsking = true
+    while (isDue) {
+      isDue = false
+      show(await client.properties())
+    }
+    isAsking = false
+  }
+  await refresh()
+  await client.watch(() => {
+    refresh().catch(() => undefined) // The bus is gone, and `watch` is about to say so.
+  })
+}
+
+export function statusLines(properties: ManagerProperties): readonly string[] {
+  const figures = Object.entries(properties.LastFigures).map(([name, value]) => `${name}=${String(value)}`)
+  return [
+    `State        ${properties.State}`,
+    ...(properties.State === 'saving' ? [`Progress     ${percent(properties.Progress)} %`] : []),
+    `Last result  ${properties.LastResult === '' ? 'none yet' : properties.LastResult}`,
+    ...(figures.length === 0 ? [] : [`Figures      ${figures.join(' ')}`]),
+  ]
+}
+
+export function progressBar({State, Progress, LastResult}: ManagerProperties): string {
+  if (State !== 'saving') return State === 'idle' && LastResult !== '' ? `idle (${LastResult})` : State
+  const cells = 40
+  const full = Math.round(Math.min(Math.max(Progress, 0), 1) * cells)
+  return `saving [${'#'.repeat(full)}${'.'.repeat(cells - full)}] ${percent(Progress)} %`
+}
+
+function statusJson(properties: ManagerProperties): string {
+  return toJson({
+    ok: true,
+    state: properties.State,
+    progress: properties.Progress,
+    imageBytes: properties.ImageBytes,
+    lastResult: properties.LastResult,
+    lastFigures: properties.LastFigures,
+  })
+}
