@@ -97,7 +97,7 @@ export class Machine {
 
   /** Opens a session with the agent; the machine must be running. */
   async session(signal: AbortSignal = AbortSignal.timeout(AGENT_PATIENCE_MS)): Promise<AgentSession> {
-    if (!this.isRunning)
+    if (this.state.qemu === null || !this.isRunning)
       throw new MachineError(`Machine '${this.name}' is not running`)
     return await openSession(this.#agentPorts, signal)
   }
