@@ -1,25 +1,13 @@
 import {type FigureTable, type Manager, type ManagerProperties, type CheckRow, type NeededRow} from './bus/interface.js'
 import {type Console} from './edge/console.js'
 import {type Log} from './edge/journal.js'
-import {formatProgress, percent, type ProgressFigures} from './edge/progress.js'
+import {formatProgress, percent} from './edge/progress.js'
 import {AbortedError, BusyError, causeText, FailedError, NothingToAbortError, PermafrostError} from './errors.js'
-
-export type AttemptState =
-  | 'idle' | 'checking' | 'preparing' | 'freezing' | 'snapshot' | 'saving' | 'powering-off' | 'rolling-back' | 'resuming'
-
-export interface StoryRequest {
-  readonly signal: AbortSignal
-  readonly onState: (state: AttemptState) => void
-  readonly onProgress: (progress: ProgressFigures) => void
-}
-
-export type StoryOutcome =
-  | {readonly kind: 'resumed', readonly figures: FigureTable}
-  | {readonly kind: 'rolled-back', readonly cause: Error, readonly figures: FigureTable}
+import {type HibernateOutcome, type HibernateRequest, type StoryState} from './stories/hibernate.js'
 
 export interface AttemptParts {
   /** Throws a refusal when nothing was changed. */
-  readonly hibernate: (request: StoryRequest) => Promise<StoryOutcome>
+  readonly hibernate: (request: HibernateRequest) => Promise<HibernateOutcome>
   /** Ends when nothing of an earlier attempt is left. */
   readonly recover: () => Promise<void>
   readonly check: () => Promise<readonly CheckRow[]>
@@ -39,6 +27,7 @@ export interface Presenter {
 
 /** The check whose failure means that this kernel will never do it. */
 const KERNEL_CHECK = 'kernel'
+const UNDER_WAY = 'a hibernation is already under way'
 
 /**
  * One hibernation at a time, and what can be seen of it from outside.
@@ -76,7 +65,7 @@ export class Attempts implements Manager {
   }
 
   async hibernate(): Promise<void> {
-    if (this.#running !== null) throw new BusyError('a hibernation is already under way')
+    if (this.#running !== null) throw new BusyError(UNDER_WAY)
     const controller = new AbortController()
     const outcome = this.#run(controller.signal)
     this.#running = {controller, done: outcome.then(() => undefined, () => undefined)}
@@ -100,6 +89,11 @@ export class Attempts implements Manager {
     this.#running.controller.abort(new AbortedError())
   }
 
+  /** For when the daemon is told to end. */
+  abortIfRunning(): void {
+    this.#running?.controller.abort(new AbortedError())
+  }
+
   /** Resolves when no story runs. */
   async settled(): Promise<void> {
     await this.#recovery
@@ -107,15 +101,15 @@ export class Attempts implements Manager {
   }
 
   /** Several who ask at once get one answer. */
-  check(): Promise<readonly CheckRow[]> {
+  async check(): Promise<readonly CheckRow[]> {
+    if (this.#running !== null) throw new BusyError(UNDER_WAY)
     this.#checking ??= this.#parts.check().finally(() => {
       this.#checking = null
     })
-    return this.#checking
+    return await this.#checking
   }
 
   async canHibernate(): Promise<{readonly answer: 'yes' | 'no' | 'na', readonly reason: string}> {
-    if (this.#running !== null) return {answer: 'no', reason: new BusyError('a hibernation is already under way').message}
     try {
       const failed = (await this.check()).find(({passed}) => !passed)
       if (failed === undefined) return {answer: 'yes', reason: ''}
@@ -129,8 +123,9 @@ export class Attempts implements Manager {
     return this.#parts.listNeeded()
   }
 
-  async #run(signal: AbortSignal): Promise<StoryOutcome> {
+  async #run(signal: AbortSignal): Promise<HibernateOutcome> {
     await this.#recovery
+    await this.#checking?.catch(() => undefined) // Only one at a time can look at the spare device.
     signal.throwIfAborted()
     using console = this.#parts.openConsole()
     let lastTenth = -1
@@ -152,14 +147,14 @@ export class Attempts implements Manager {
     }
   }
 
-  #enter(state: AttemptState): void {
+  #enter(state: StoryState): void {
     this.#set({State: state})
     if (state !== 'freezing') return
     this.#presenter?.signal('Hibernating')
     this.#presenter?.pause()
   }
 
-  #conclude(outcome: StoryOutcome): void {
+  #conclude(outcome: HibernateOutcome): void {
     this.#set({LastFigures: outcome.figures})
     if (outcome.kind === 'rolled-back') throw outcome.cause
     this.#set({LastResult: 'Resumed', Progress: 1})

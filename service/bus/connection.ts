@@ -166,6 +166,8 @@ export class BusConnection {
 
   /** Sends what is still to be sent and ends the connection. */
   async close(): Promise<void> {
+    // Replies of this turn are still on their way here.
+    await new Promise((resolve) => setImmediate(resolve))
     if (this.#isLost) return
     this.#bus.disconnect()
     await this.lost

@@ -3,7 +3,7 @@ import {EventEmitter, once} from 'node:events'
 import {readFileSync} from 'node:fs'
 import {promisify} from 'node:util'
 import test, {type ExecutionContext} from 'ava'
-import {type AttemptParts, Attempts, type StoryOutcome, type StoryRequest} from '../../service/attempts.js'
+import {type AttemptParts, Attempts} from '../../service/attempts.js'
 import {PermafrostClient} from '../../service/bus/client.js'
 import {BusConnection} from '../../service/bus/connection.js'
 import {ManagerObject} from '../../service/bus/interface.js'
@@ -13,6 +13,7 @@ import {type Authorization, polkitAuthority} from '../../service/bus/polkit.js'
 import {
   AbortedError, BusLostError, BusyError, DaemonMissingError, NoSpareDeviceError, SnapshotError, TimedOutError,
 } from '../../service/errors.js'
+import {type HibernateOutcome, type HibernateRequest} from '../../service/stories/hibernate.js'
 import {type PrivateBus, startPrivateBus} from './private-bus.js'
 
 const run = promisify(execFile)
@@ -69,10 +70,10 @@ test('replies to Hibernate after the resume, with its signals before that and a 
   const call = client.hibernate()
   const request = await story.started()
   request.onState('freezing')
-  story.finish({kind: 'resumed', figures: {pause_ns: 12_000_000n, ratio: 0.5, note: 'x'}})
+  story.finish({kind: 'resumed', figures: {pause_ns: 12_000_000n, ratio: 0.5}})
   await call
   t.deepEqual(await client.properties(), {
-    State: 'idle', Progress: 1, ImageBytes: 0, LastResult: 'Resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5, note: 'x'},
+    State: 'idle', Progress: 1, ImageBytes: 0, LastResult: 'Resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5},
   })
   t.deepEqual(signals().filter((name) => name !== 'PropertiesChanged'), ['Hibernating', 'Resumed'])
 })
@@ -189,7 +190,7 @@ test('writes nothing to the bus while frozen, then only the newest values', asyn
   onState('snapshot')
   onState('saving')
   for (let step = 1; step <= 50; step += 1) {
-    onProgress({fraction: step / 100, bytesRead: step, bytesTotal: 100, secondsLeft: null})
+    onProgress({fraction: step / 100, bytesRead: step, bytesTotal: 100, bytesStored: 0, secondsLeft: null})
     await turn()
   }
   const question = client.properties() // in the socket when everybody was frozen
@@ -267,7 +268,7 @@ test('writes a line to the console for each tenth that is saved', async (t) => {
   const call = client.hibernate()
   const {onProgress} = await story.started()
   for (let percent = 0; percent <= 25; percent += 1) {
-    onProgress({fraction: percent / 100, bytesRead: percent * 2 ** 20, bytesTotal: 100 * 2 ** 20, secondsLeft: 3.2})
+    onProgress({fraction: percent / 100, bytesRead: percent * 2 ** 20, bytesTotal: 100 * 2 ** 20, bytesStored: 0, secondsLeft: 3.2})
   }
   story.finish({kind: 'resumed', figures: {}})
   await call
@@ -277,17 +278,17 @@ test('writes a line to the console for each tenth that is saved', async (t) => {
 /** A story that does what the test says, behind the real object on a bus of its own. */
 class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeeded'> {
   readonly #events = new EventEmitter()
-  #started: StoryRequest[] = []
+  #started: HibernateRequest[] = []
   calls = 0
   checks = [{id: 'spare', title: 'There is a spare device', passed: true, remedy: ''}]
   recover: () => Promise<void> = async () => undefined
   readonly console: string[] = []
 
-  readonly hibernate = async (request: StoryRequest): Promise<StoryOutcome> => {
+  readonly hibernate = async (request: HibernateRequest): Promise<HibernateOutcome> => {
     this.calls += 1
     this.#started.push(request)
     this.#events.emit('started')
-    const [outcome] = await once(this.#events, 'end') as [StoryOutcome | Error]
+    const [outcome] = await once(this.#events, 'end') as [HibernateOutcome | Error]
     if (outcome instanceof Error) throw outcome
     return outcome
   }
@@ -295,14 +296,14 @@ class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeede
   readonly check = async () => this.checks
   readonly listNeeded = async () => [{pid: 7, command: 'rpc.statd', unit: null, line: '/p.conf:2'}]
 
-  async started(): Promise<StoryRequest> {
+  async started(): Promise<HibernateRequest> {
     while (this.#started.length === 0) await once(this.#events, 'started')
     const request = this.#started.shift()
     if (request === undefined) throw new Error('no story was started')
     return request
   }
 
-  finish(outcome: StoryOutcome): void {
+  finish(outcome: HibernateOutcome): void {
     this.#events.emit('end', outcome)
   }
 

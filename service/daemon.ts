@@ -1,0 +1,99 @@
+import {Attempts} from './attempts.js'
+import {BusConnection, systemBusAddress} from './bus/connection.js'
+import {type CheckRow, ManagerObject} from './bus/interface.js'
+import {readIntrospection} from './bus/introspection.js'
+import {BUS_NAME} from './bus/names.js'
+import {polkitAuthority} from './bus/polkit.js'
+import {loadConfiguration, parseConfiguration} from './configuration/load.js'
+import {openConsole} from './edge/console.js'
+import {type Log, openJournal} from './edge/journal.js'
+import {openServiceManager} from './edge/notify.js'
+import {BusLostError, causeText, LineError, PolicyError} from './errors.js'
+import {type Machine, openMachine} from './machine.js'
+import {matchNeeded} from './policy/match.js'
+import {mergePolicyDirectories} from './policy/merge.js'
+import {readProcessTable} from './policy/process-table.js'
+import {hibernate} from './stories/hibernate.js'
+import {preflight} from './stories/preflight.js'
+import {recover} from './stories/rollback.js'
+
+const log = openJournal({identifier: 'permafrostd'})
+const serviceManager = openServiceManager()
+
+try {
+  process.exitCode = await serve()
+} catch (error) {
+  log.error(causeText(error))
+  process.exitCode = 1
+}
+// An open socket or timer of somebody else must not keep a daemon alive that has said it ends.
+process.exit()
+
+/** Serves until it is told to end or the bus is lost; whatever has begun is finished first. */
+async function serve(): Promise<number> {
+  const attempts = new Attempts({
+    hibernate: async (request) => await hibernate(request, openCurrentMachine(log)),
+    recover: async () => void (await recover(openRecoveringMachine(log))),
+    check: async () => await check(log),
+    listNeeded: async () => matchNeeded(mergePolicyDirectories(), readProcessTable()),
+    log,
+    openConsole,
+  })
+  // Before anything that may fail: what a killed daemon left has to be put back even without a bus.
+  const recovery = attempts.recover()
+  const connection = await BusConnection.connect(systemBusAddress())
+  const object = new ManagerObject({
+    connection,
+    introspection: readIntrospection(),
+    authority: polkitAuthority(connection),
+    manager: attempts,
+    onError: (error) => log.error(causeText(error), {STACK: error instanceof Error ? String(error.stack) : ''}),
+  })
+  attempts.present(object)
+  await connection.requestName(BUS_NAME)
+  await recovery
+  serviceManager.ready('Waiting for a request')
+  const reason = await Promise.race([connection.lost.then(() => 'bus lost' as const), terminated()])
+  serviceManager.stopping('Finishing what has begun')
+  if (reason === 'terminated') attempts.abortIfRunning()
+  else log.error(new BusLostError().message)
+  await attempts.settled()
+  log.flush()
+  await connection.close()
+  return reason === 'terminated' ? 0 : 1
+}
+
+/** The files are read for each request, so that a change needs no restart. */
+function openCurrentMachine(log: Log): Machine {
+  return openMachine({configuration: loadConfiguration(), policy: mergePolicyDirectories(), log})
+}
+
+/** A wrong file must not keep anybody's file systems on snapshots. */
+function openRecoveringMachine(log: Log): Machine {
+  const policy = {rules: []}
+  try {
+    return openMachine({configuration: loadConfiguration(), policy, log})
+  } catch (error) {
+    if (!(error instanceof LineError)) throw error
+    log.error(error.message)
+    return openMachine({configuration: parseConfiguration([]), policy, log})
+  }
+}
+
+async function check(log: Log): Promise<readonly CheckRow[]> {
+  try {
+    return await preflight(openCurrentMachine(log))
+  } catch (error) {
+    if (!(error instanceof LineError)) throw error
+    const row = error instanceof PolicyError
+      ? {id: 'policy', title: 'The policy can be read'}
+      : {id: 'configuration', title: 'The configuration can be read'}
+    return [{...row, passed: false, remedy: error.message}]
+  }
+}
+
+function terminated(): Promise<'terminated'> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve('terminated'))
+  })
+}
