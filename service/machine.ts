@@ -61,7 +61,7 @@ export function openMachine({configuration, policy, log}: MachineParts): Machine
   return {
     configuration,
     syscalls: openSyscalls(),
-    dm: openDeviceMapper(exec),
+    dm: openDeviceMapper(exec, files),
     fillTemplate: loadTemplates(TEMPLATES),
     blocks: openBlockAccess(files),
     sink: spare,

@@ -41,7 +41,7 @@ const STORE_HEADER_BYTES = 4096
 const KEY_BYTES = 64
 
 /**
- * Gives every file system a base device, a copy-on-write slice and an inactive snapshot table.
+ * Gives every file system a base device, a copy-on-write slice and an inactive snapshot table, all side by side.
  * What was done before a failure is undone in reverse order; after success `restore.ts` undoes it,
  * starting from what it finds.
  */
@@ -52,16 +52,17 @@ export async function prepareSnapshots(
 ): Promise<readonly PreparedFileSystem[]> {
   const slices = sliceArea(area, fileSystems.length)
   const undo = new UndoStack()
-  const prepared: PreparedFileSystem[] = []
-  try {
-    for (const [index, mounted] of fileSystems.entries()) {
-      prepared.push(await prepareOne(mounted, {area, start: slices.start(index), length: slices.length}, tools, undo))
-    }
-  } catch (error) {
+  const attempts = await Promise.allSettled(
+    fileSystems.map((mounted, index) =>
+      prepareOne(mounted, {area, start: slices.start(index), length: slices.length}, tools, undo),
+    ),
+  )
+  const failed = attempts.find((attempt): attempt is PromiseRejectedResult => attempt.status === 'rejected')
+  if (failed !== undefined) {
     await disposeQuietly(undo)
-    throw error
+    throw failed.reason
   }
-  return prepared
+  return attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? attempt.value : []))
 }
 
 /** How much each of `count` file systems gets. */

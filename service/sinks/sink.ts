@@ -13,6 +13,8 @@ export interface ImageSink {
   inspect(): Promise<SinkSummary>
   /** What is said there of the last image. Throws where there is no device that is ours. */
   readState(): Promise<ImageState>
+  /** What was measured while the last image was saved, as its header says; throws when it cannot be read. */
+  readFigures(): Promise<Readonly<Record<string, string>>>
   /** From here on there is no valid image: the state is "writing", and flushed. */
   begin(): Promise<ImageSession>
   /** Says of the image that was there what has become of it. Flushed when it returns. */

@@ -4,6 +4,7 @@ import type {Exec} from '../edge/exec.js'
 import type {Files} from '../edge/files.js'
 import {NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
+import {readHeader} from '../image/read.js'
 import {decodeSuperblock, hasMagic, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
@@ -56,6 +57,15 @@ export class SpareDevice implements ImageSink, CowSpace {
 
   async readState(): Promise<ImageState> {
     return (await this.readSuperblock()).state
+  }
+
+  async readFigures(): Promise<Readonly<Record<string, string>>> {
+    const path = this.#requirePath()
+    await using source = await openShared(path)
+    const {digest} = this.#tools
+    const superblock = await readSuperblock(source, path, digest)
+    const {figures} = await readHeader({source, superblock, digest, where: path})
+    return figures
   }
 
   async readSuperblock(): Promise<Superblock> {

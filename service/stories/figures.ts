@@ -20,6 +20,14 @@ export function printFigures(figures: Figures): Readonly<Record<string, string>>
   return Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, String(value)]))
 }
 
+/** What is no number is left out: figures of other versions may be anything. */
+export function parseFigures(lines: Readonly<Record<string, string>>): Figures {
+  const numbers = Object.entries(lines).filter(([, text]) => /^\d{1,20}$/.test(text))
+  return Object.fromEntries(
+    numbers.map(([name, text]) => [name, Number.isSafeInteger(Number(text)) ? Number(text) : BigInt(text)]),
+  )
+}
+
 /** One line for the journal. */
 export function describeFigures(figures: Figures): string {
   return Object.entries(figures)

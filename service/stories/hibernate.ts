@@ -125,7 +125,7 @@ class Attempt {
       await this.#saveAndPowerOff(result.imageFd, fileSystems, session)
     } else {
       onState('resuming')
-      await welcomeBack(this.#machine, frozen, this.figures)
+      this.#note(await welcomeBack(this.#machine, frozen, this.figures))
     }
   }
 

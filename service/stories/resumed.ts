@@ -2,24 +2,30 @@ import {removeLeftovers} from '../dm/restore.js'
 import {causeText} from '../errors.js'
 import type {FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
-import {describeFigures, printFigures, type Figures} from './figures.js'
+import {describeFigures, parseFigures, printFigures, type Figures} from './figures.js'
 
 /**
  * In the resumed system. The kernel has dropped the snapshot tables, so file systems are what they
  * were at the snapshot, and writable again; what was written after it is gone with the slices.
  *
+ * The figures come from the image: what was measured after the snapshot is not in the memory that was saved.
  * Nobody is kept frozen for anything that fails here: what is left over harms nothing and goes when
  * the daemon starts next.
  */
-export async function welcomeBack(machine: Machine, frozen: FrozenProcesses, figures: Figures): Promise<void> {
+export async function welcomeBack(machine: Machine, frozen: FrozenProcesses, own: Figures): Promise<Figures> {
   await tryTo(machine, 'remove bases and slices', async () => {
     machine.faults.hit('resumed')
     await removeLeftovers(machine.dm)
   })
   frozen.thaw()
+  let figures = own
+  await tryTo(machine, `read the figures on '${machine.sink.name}'`, async () => {
+    figures = {...own, ...parseFigures(await machine.sink.readFigures())}
+  })
   await tryTo(machine, `mark the image on '${machine.sink.name}' resumed`, () => machine.sink.mark('resumed'))
   const fields = Object.entries(printFigures(figures)).map(([name, value]) => [`PERMAFROST_${name.toUpperCase()}`, value])
   machine.log.info(`Resumed: ${describeFigures(figures)}`, Object.fromEntries(fields))
+  return figures
 }
 
 async function tryTo(machine: Machine, what: string, act: () => Promise<void>): Promise<void> {

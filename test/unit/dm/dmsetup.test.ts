@@ -3,7 +3,9 @@ import type {Exec, ExecOptions} from '../../../service/edge/exec.js'
 import {CommandError, DeviceMapperError} from '../../../service/errors.js'
 import {openDeviceMapper} from '../../../service/dm/dmsetup.js'
 import {parseTable} from '../../../service/dm/table.js'
+import {fakeFiles} from '../fakes/files.js'
 
+const SYSFS = fakeFiles({texts: {'/sys/block/vda/dev': '254:0\n', '/sys/block/dm-7/dm/name': 'root-permafrost-base\n', '/sys/block/dm-7/dev': '252:7\n'}})
 const TABLE = parseTable('0 8 linear 8:1 0', 'x')
 
 test('devices are read from columns', async (t) => {
@@ -19,9 +21,9 @@ test('where there are no devices the list is empty', async (t) => {
 })
 
 test('a device is created without waiting for udev, its table given through a pipe', async (t) => {
-  const {dm, calls} = answering('root-permafrost-base|PERMAFROST-base-root|254|7|L--r\n')
+  const {dm, calls} = answering('')
   const number = await dm.create({name: 'root-permafrost-base', uuid: 'PERMAFROST-base-root', table: TABLE, isReadOnly: true})
-  t.deepEqual(number, {major: 254, minor: 7})
+  t.deepEqual(number, {major: 252, minor: 7})
   t.is(
     calls[0]?.command,
     'dmsetup create --noudevsync --noudevrules --readonly --uuid PERMAFROST-base-root -- root-permafrost-base',
@@ -31,7 +33,7 @@ test('a device is created without waiting for udev, its table given through a pi
 
 test('no call that could wait for udev does so', async (t) => {
   const {dm, calls} = answering('x||254|7|L--w\n')
-  await dm.create({name: 'x', uuid: 'y', table: TABLE, isReadOnly: false})
+  await dm.create({name: 'root-permafrost-base', uuid: 'y', table: TABLE, isReadOnly: false})
   await dm.resume('x')
   await dm.remove('x')
   for (const {command} of calls) {
@@ -55,7 +57,7 @@ test('of the status the part of the target is given', async (t) => {
 test('a failure says what the kernel answered, and on which device', async (t) => {
   const dm = openDeviceMapper(async () => {
     throw new CommandError('dmsetup', 1, 'device-mapper: reload ioctl on root failed: Device or resource busy\nCommand failed.\n')
-  })
+  }, SYSFS)
   await t.throwsAsync(dm.load('root', TABLE), {
     instanceOf: DeviceMapperError,
     message: "Cannot load a table for 'root': reload ioctl on root failed: Device or resource busy",
@@ -68,5 +70,5 @@ function answering(output: string) {
     calls.push({command: [program, ...parameters].join(' '), options})
     return {exitStatus: 0, output}
   }
-  return {dm: openDeviceMapper(exec), calls}
+  return {dm: openDeviceMapper(exec, SYSFS), calls}
 }

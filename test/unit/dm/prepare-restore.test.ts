@@ -23,8 +23,8 @@ test('every file system gets a read-only base, a slice of its own and an inactiv
   ])
   t.true((await dm.list()).find(({name}) => name === 'root-permafrost-base')?.isReadOnly)
   t.deepEqual(dm.devices.find(({name}) => name === 'root')?.inactive?.map((target) => target.kind), ['snapshot'])
-  t.deepEqual(prepared.map(({number, base}) => [number.minor, base.minor]), [[0, 2], [1, 4]])
-  t.deepEqual(zeroed, ['254:3 4096', '254:5 4096'])
+  t.deepEqual(prepared.map(({number, base}) => [number.minor, base.minor]), [[0, 2], [1, 3]])
+  t.deepEqual(zeroed, ['254:4 4096', '254:5 4096'])
 })
 
 test('what was prepared before a failure is undone in reverse order', async (t) => {
@@ -33,7 +33,7 @@ test('what was prepared before a failure is undone in reverse order', async (t) 
     dm.failing = failing
     await t.throwsAsync(prepare(), {instanceOf: DeviceMapperError})
     t.deepEqual(dm.devices.map(({name, inactive}) => [name, inactive]), [['root', null], ['home', null]])
-    t.deepEqual(dm.changes.slice(-3), ['clear root', 'remove root-permafrost-cow', 'remove root-permafrost-base'])
+    t.deepEqual(dm.changes.filter((change) => / root/.test(change)).slice(-3), ['clear root', 'remove root-permafrost-cow', 'remove root-permafrost-base'])
   }
 })
 

@@ -79,6 +79,14 @@ test('the resumed side thaws, drops what was prepared and marks the image resume
   t.regex(fake.log.join('\n'), /^Resumed: .*pause_ns=148000000/m)
 })
 
+test('in the resumed system the figures are those of the image', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed'})
+  fake.spare.readFigures = async () => ({pause_ns: '151000000', save_ms: '900', note: 'x'})
+  const outcome = await hibernate(recordingRequest(), fake.machine)
+  t.like(outcome.figures, {pause_ns: 151_000_000, save_ms: 900, frozen_tasks: 120})
+  t.false('note' in outcome.figures)
+})
+
 test('what fails in the resumed system keeps nobody frozen', async (t) => {
   const fake = await fakeMachine(t, {side: 'resumed'})
   fake.dm.failing = 'remove permafrost-vda-permafrost-cow'
