@@ -8,8 +8,8 @@ import {type HibernateOutcome, type HibernateRequest, type StoryState} from './s
 export interface AttemptParts {
   /** Throws a refusal when nothing was changed. */
   readonly hibernate: (request: HibernateRequest) => Promise<HibernateOutcome>
-  /** Ends when nothing of an earlier attempt is left. */
-  readonly recover: () => Promise<void>
+  /** Ends when nothing of an earlier attempt is left, with a sentence where there was something. */
+  readonly recover: () => Promise<string | null>
   readonly check: () => Promise<readonly CheckRow[]>
   readonly listNeeded: () => Promise<readonly NeededRow[]>
   readonly log: Log
@@ -57,10 +57,7 @@ export class Attempts implements Manager {
   /** Undoes what an earlier life of the daemon left behind; a hibernation asked for meanwhile waits. */
   recover(): Promise<void> {
     this.#set({State: 'rolling-back'})
-    this.#recovery = this.#parts.recover().catch((error: unknown) => {
-      this.#parts.log.error(causeText(error))
-      this.#set({LastResult: causeText(error)})
-    }).finally(() => this.#set({State: 'idle'}))
+    this.#recovery = this.#recoverAndSay()
     return this.#recovery
   }
 
@@ -121,6 +118,18 @@ export class Attempts implements Manager {
 
   listNeeded(): Promise<readonly NeededRow[]> {
     return this.#parts.listNeeded()
+  }
+
+  async #recoverAndSay(): Promise<void> {
+    try {
+      const sentence = await this.#parts.recover()
+      if (sentence !== null) this.#set({LastResult: sentence})
+    } catch (error) {
+      this.#parts.log.error(causeText(error))
+      this.#set({LastResult: causeText(error)})
+    } finally {
+      this.#set({State: 'idle'})
+    }
   }
 
   async #run(signal: AbortSignal): Promise<HibernateOutcome> {

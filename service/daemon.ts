@@ -15,7 +15,7 @@ import {mergePolicyDirectories} from './policy/merge.js'
 import {readProcessTable} from './policy/process-table.js'
 import {hibernate} from './stories/hibernate.js'
 import {preflight} from './stories/preflight.js'
-import {recover} from './stories/rollback.js'
+import {recover, type RecoveryReport} from './stories/rollback.js'
 
 const log = openJournal({identifier: 'permafrostd'})
 const serviceManager = openServiceManager()
@@ -33,7 +33,7 @@ process.exit()
 async function serve(): Promise<number> {
   const attempts = new Attempts({
     hibernate: async (request) => await hibernate(request, openCurrentMachine(log)),
-    recover: async () => void (await recover(openRecoveringMachine(log))),
+    recover: async () => describeRecovery(await recover(openRecoveringMachine(log))),
     check: async () => await check(log),
     listNeeded: async () => matchNeeded(mergePolicyDirectories(), readProcessTable()),
     log,
@@ -78,6 +78,11 @@ function openRecoveringMachine(log: Log): Machine {
     log.error(error.message)
     return openMachine({configuration: parseConfiguration([]), policy, log})
   }
+}
+
+function describeRecovery({restored}: RecoveryReport): string | null {
+  const names = restored.map(({live}) => `'${live}'`).join(', ')
+  return restored.length === 0 ? null : `An interrupted hibernation was undone: ${names} put back`
 }
 
 async function check(log: Log): Promise<readonly CheckRow[]> {

@@ -312,6 +312,14 @@ export class BusLostError extends FailedError {
   }
 }
 
+export class DaemonGoneError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.DaemonGone'
+
+  constructor(options?: ErrorOptions) {
+    super("Cannot finish: 'permafrostd.service' ended in the middle; the machine goes on, and its next start puts everything back", options)
+  }
+}
+
 export class TimedOutError extends FailedError {
   override readonly busName = 'org.freedesktop.DBus.Error.NoReply'
 

@@ -1,14 +1,8 @@
-import dbus from 'dbus-next'
-import {DaemonMissingError, PermafrostError} from '../errors.js'
-import {
-  ALLOW_INTERACTIVE_AUTHORIZATION,
-  BusConnection,
-  type Incoming,
-  NO_AUTO_START,
-  systemBusAddress,
-} from './connection.js'
+import {DaemonGoneError, DaemonMissingError, PermafrostError, TimedOutError} from '../errors.js'
+import {BusConnection, type Incoming, systemBusAddress} from './connection.js'
 import {type CheckRow, type FigureTable, type FigureValue, type ManagerProperties, type NeededRow} from './interface.js'
 import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE} from './names.js'
+import {ALLOW_INTERACTIVE_AUTHORIZATION, NO_AUTO_START, Variant} from './wire.js'
 
 const TIMEOUT_MS = 25_000
 /** The preflight looks at every file system. */
@@ -124,11 +118,16 @@ export class PermafrostClient implements AsyncDisposable {
         ...call,
       })
     } catch (error) {
-      const isMissing = error instanceof PermafrostError && (isUnknownService(error.busName) || isFailedStart(error.busName))
-      throw isMissing ? new DaemonMissingError({cause: error}) : error
+      if (!(error instanceof PermafrostError)) throw error
+      if (isUnknownService(error.busName) || isFailedStart(error.busName)) throw new DaemonMissingError({cause: error})
+      if (error.busName === NO_REPLY && !(error instanceof TimedOutError)) throw new DaemonGoneError({cause: error})
+      throw error
     }
   }
 }
+
+/** What the bus says in the place of a service that ended with a call unanswered. */
+const NO_REPLY = 'org.freedesktop.DBus.Error.NoReply'
 
 function isUnknownService(busName: string): boolean {
   return /^org\.freedesktop\.DBus\.Error\.(ServiceUnknown|NameHasNoOwner)$/.test(busName)
@@ -145,7 +144,7 @@ function structs(value: unknown): readonly (readonly unknown[])[] {
 /** A D-Bus dictionary of variants as plain values. */
 function plain(value: unknown): Readonly<Record<string, unknown>> {
   const entries = Object.entries(Object(value)) as readonly (readonly [string, unknown])[]
-  return Object.fromEntries(entries.map(([name, each]) => [name, each instanceof dbus.Variant ? each.value as unknown : each]))
+  return Object.fromEntries(entries.map(([name, each]) => [name, each instanceof Variant ? each.value : each]))
 }
 
 function figureTable(value: unknown): FigureTable {

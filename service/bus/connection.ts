@@ -1,8 +1,7 @@
-import {EventEmitter} from 'node:events'
-import dbus from 'dbus-next'
 import {BusLostError, FailedError, TimedOutError} from '../errors.js'
 import {fromBusError} from './errors.js'
 import {DBUS_NAME, DBUS_PATH} from './names.js'
+import {connectWire, ERROR, Message, METHOD_CALL, METHOD_RETURN, NO_REPLY_EXPECTED, SIGNAL, type Wire} from './wire.js'
 
 /** A message of another process, as far as we look at it. */
 export interface Incoming {
@@ -36,80 +35,91 @@ export interface Outgoing {
   readonly body: readonly unknown[]
 }
 
-// The message types and flags of the D-Bus specification, "Message Format".
-const METHOD_CALL = 1
-const METHOD_RETURN = 2
-const ERROR = 3
-const SIGNAL = 4
-const NO_REPLY_EXPECTED = 0x1
-export const NO_AUTO_START = 0x2
-export const ALLOW_INTERACTIVE_AUTHORIZATION = 0x4
-
-const CONNECT_TIMEOUT_MS = 25_000
+const TIMEOUT_MS = 25_000
 
 export function systemBusAddress(): string {
   return process.env['DBUS_SYSTEM_BUS_ADDRESS'] ?? 'unix:path=/run/dbus/system_bus_socket'
 }
 
+/** Someone who waits for a reply. */
+interface Waiting {
+  readonly resolve: (body: readonly unknown[]) => void
+  readonly reject: (error: Error) => void
+}
+
 /**
- * dbus-next in the guarded form that worked: messages only, none of its interface classes.
- * - Its own handlers never answer a call; whoever takes `onCall` answers everything.
+ * Messages to and from a bus.
+ * - Whoever takes `onCall` answers every call; without it each is answered that there is no such object.
  * - Calls end: with the reply, after their time-out, or when the bus is lost.
  * - Between `pause` and `resume` nothing is written to the socket: what would be is held.
  */
 export class BusConnection {
-  readonly #bus: dbus.MessageBus
-  /** The socket, for who counts what is written to it. */
-  readonly stream: EventEmitter
-  readonly #rejecters = new Set<(error: Error) => void>()
+  readonly #wire: Wire
+  readonly #waiting = new Map<number, Waiting>()
   readonly #signalHandlers = new Set<(signal: Incoming) => void>()
-  #callHandler: ((call: Incoming) => void) | null = null
-  #held: dbus.Message[] | null = null
+  #callHandler: (call: Incoming) => void = (call) => {
+    this.replyError(call, 'org.freedesktop.DBus.Error.UnknownObject', `There is no object '${call.path}'`)
+  }
+  #lastSerial = 0
+  #held: Message[] | null = null
   #isLost = false
 
   /** Resolves when the connection is gone, whoever closed it. */
   readonly lost: Promise<void>
 
-  private constructor(bus: dbus.MessageBus, stream: EventEmitter) {
-    this.#bus = bus
-    this.stream = stream
+  private constructor(wire: Wire) {
+    this.#wire = wire
+    wire.on('message', (message: Message) => this.#take(message))
+    // A socket that failed is closed next, and a message that cannot be read is for nobody.
+    wire.on('error', () => undefined)
     this.lost = new Promise((resolve) => {
-      stream.once('close', () => {
+      wire.stream.once('close', () => {
         this.#isLost = true
-        for (const reject of this.#rejecters) reject(new BusLostError())
+        for (const {reject} of this.#waiting.values()) reject(new BusLostError())
+        this.#waiting.clear()
         resolve()
       })
     })
-    bus.addMethodHandler((message: dbus.Message) => this.#takeCall(message))
-    bus.on('message', (message) => this.#takeSignal(message))
   }
 
   static async connect(address: string): Promise<BusConnection> {
-    const bus = dbus.sessionBus({busAddress: address})
-    const connection = new BusConnection(bus, streamOf(bus))
-    await connection.#race<void>(CONNECT_TIMEOUT_MS, `connect to the bus at '${address}'`, (resolve, reject) => {
-      bus.on('connect', resolve)
-      // Also needed for later: an 'error' nobody listens to would end the process.
-      bus.on('error', (error: unknown) => reject(error instanceof Error ? error : new BusLostError()))
-    })
+    const connection = new BusConnection(connectWire(address))
+    await connection.callBus('Hello', '', [])
     return connection
   }
 
+  /** Bytes written to the socket so far. */
+  get bytesWritten(): number {
+    return this.#wire.stream.bytesWritten
+  }
+
   /** Sends a method call and gives the body of its reply; throws what `fromBusError` makes of an error. */
-  async call(call: Call): Promise<readonly unknown[]> {
-    if (this.#held !== null) throw new FailedError(`Cannot call '${call.member}': the bus is frozen`)
-    const {timeoutMs, body, ...header} = call
-    const message = newMessage({type: METHOD_CALL, ...header, body: [...(body ?? [])]})
-    return await this.#race(timeoutMs, `call '${call.interface}.${call.member}'`, (resolve, reject) => {
-      if (this.#isLost) throw new BusLostError()
-      this.#bus.call(message).then(
-        (reply) => resolve(bodyOf(reply)),
-        (error: unknown) => reject(error instanceof dbus.DBusError ? fromBusError(error.type, error.text) : toError(error)),
-      )
+  async call({timeoutMs, body, ...header}: Call): Promise<readonly unknown[]> {
+    if (this.#isLost) throw new BusLostError()
+    if (this.#held !== null) throw new FailedError(`Cannot call '${header.member}': the bus is paused`)
+    const serial = this.#nextSerial()
+    let timer: NodeJS.Timeout | undefined
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#waiting.set(serial, {resolve, reject})
+        const attempt = `call '${header.interface}.${header.member}'`
+        if (timeoutMs !== null) timer = setTimeout(() => reject(new TimedOutError(attempt, timeoutMs)), timeoutMs)
+        this.#wire.message(new Message({type: METHOD_CALL, serial, ...header, body: [...(body ?? [])]}))
+      })
+    } finally {
+      clearTimeout(timer)
+      this.#waiting.delete(serial)
+    }
+  }
+
+  /** A method of the bus itself. */
+  async callBus(member: string, signature: string, body: readonly unknown[]): Promise<readonly unknown[]> {
+    return await this.call({
+      destination: DBUS_NAME, path: DBUS_PATH, interface: DBUS_NAME, member, signature, body, timeoutMs: TIMEOUT_MS,
     })
   }
 
-  /** The handler gets every method call addressed to this connection and has to answer it. */
+  /** The handler gets every method call addressed to this connection and has to answer it; it must not throw. */
   onCall(handler: (call: Incoming) => void): void {
     this.#callHandler = handler
   }
@@ -120,16 +130,18 @@ export class BusConnection {
 
   reply(call: Incoming, signature: string, body: readonly unknown[]): void {
     if ((call.flags & NO_REPLY_EXPECTED) !== 0) return
-    this.#send({type: METHOD_RETURN, replySerial: call.serial, destination: call.sender, signature, body: [...body]})
+    const message = {type: METHOD_RETURN, replySerial: call.serial, destination: call.sender, signature, body: [...body]}
+    this.#send(new Message({serial: this.#nextSerial(), ...message}))
   }
 
   replyError(call: Incoming, errorName: string, text: string): void {
     if ((call.flags & NO_REPLY_EXPECTED) !== 0) return
-    this.#send({type: ERROR, replySerial: call.serial, destination: call.sender, errorName, signature: 's', body: [text]})
+    const message = {type: ERROR, replySerial: call.serial, destination: call.sender, errorName, signature: 's', body: [text]}
+    this.#send(new Message({serial: this.#nextSerial(), ...message}))
   }
 
   emit(signal: Outgoing): void {
-    this.#send({type: SIGNAL, ...signal, body: [...signal.body]})
+    this.#send(new Message({type: SIGNAL, serial: this.#nextSerial(), ...signal, body: [...signal.body]}))
   }
 
   async addMatch(rule: string): Promise<void> {
@@ -144,12 +156,6 @@ export class BusConnection {
     if (answer !== primaryOwner) throw new FailedError(`Cannot take the bus name '${name}': another process has it`)
   }
 
-  async callBus(member: string, signature: string, body: readonly unknown[]): Promise<readonly unknown[]> {
-    return await this.call({
-      destination: DBUS_NAME, path: DBUS_PATH, interface: DBUS_NAME, member, signature, body, timeoutMs: 25_000,
-    })
-  }
-
   get isPaused(): boolean {
     return this.#held !== null
   }
@@ -161,7 +167,7 @@ export class BusConnection {
   resume(): void {
     const held = this.#held ?? []
     this.#held = null
-    for (const message of held) this.#write(message)
+    for (const message of held) this.#send(message)
   }
 
   /** Sends what is still to be sent and ends the connection. */
@@ -169,103 +175,50 @@ export class BusConnection {
     // Replies of this turn are still on their way here.
     await new Promise((resolve) => setImmediate(resolve))
     if (this.#isLost) return
-    this.#bus.disconnect()
+    this.#wire.stream.end()
     await this.lost
   }
 
-  #send(values: RawMessage): void {
-    const message = newMessage(values)
-    if (this.#held === null) this.#write(message)
-    else this.#held.push(message)
+  #nextSerial(): number {
+    this.#lastSerial += 1
+    return this.#lastSerial
   }
 
-  #write(message: dbus.Message): void {
+  #send(message: Message): void {
+    if (this.#held !== null) this.#held.push(message)
     // To a lost bus there is nothing to say; `lost` tells who wants to know.
-    if (!this.#isLost && Reflect.get(this.stream, 'writable') === true) this.#bus.send(message)
+    else if (!this.#isLost && this.#wire.stream.writable) this.#wire.message(message)
   }
 
-  /** True: it is answered here, and dbus-next must not. */
-  #takeCall(message: dbus.Message): boolean {
-    const call = incoming(message)
-    if (this.#callHandler === null) {
-      this.replyError(call, 'org.freedesktop.DBus.Error.UnknownObject', `There is no object '${call.path}'`)
-    } else {
-      this.#callHandler(call)
-    }
-    return true
-  }
-
-  #takeSignal(message: dbus.Message): void {
-    if (Number(message.type) !== SIGNAL) return
-    for (const handler of this.#signalHandlers) handler(incoming(message))
-  }
-
-  async #race<Value>(
-    timeoutMs: number | null,
-    attempt: string,
-    start: (resolve: (value: Value) => void, reject: (error: Error) => void) => void,
-  ): Promise<Value> {
-    let timer: NodeJS.Timeout | undefined
-    let rejecter: ((error: Error) => void) | undefined
-    try {
-      return await new Promise<Value>((resolve, reject) => {
-        rejecter = reject
-        this.#rejecters.add(reject)
-        if (timeoutMs !== null) timer = setTimeout(() => reject(new TimedOutError(attempt, timeoutMs)), timeoutMs)
-        start(resolve, reject)
-      })
-    } finally {
-      clearTimeout(timer)
-      if (rejecter !== undefined) this.#rejecters.delete(rejecter)
+  #take(message: Message): void {
+    switch (message.type) {
+      case METHOD_CALL:
+        this.#callHandler(incoming(message))
+        break
+      case SIGNAL:
+        for (const handler of this.#signalHandlers) handler(incoming(message))
+        break
+      case METHOD_RETURN:
+        this.#waiting.get(message.replySerial ?? 0)?.resolve(message.body)
+        break
+      case ERROR:
+        this.#waiting.get(message.replySerial ?? 0)?.reject(fromBusError(message.errorName ?? '', String(message.body[0] ?? '')))
+        break
+      default:
+        break // The specification: messages of other types are ignored.
     }
   }
 }
 
-interface RawMessage {
-  readonly type: number
-  readonly path?: string
-  readonly interface?: string
-  readonly member?: string
-  readonly destination?: string
-  readonly errorName?: string
-  readonly replySerial?: number
-  readonly signature?: string
-  readonly body: unknown[]
-  readonly flags?: number
-}
-
-/** dbus-next's types call `replySerial` a string and number its enum from 0; the wire does neither. */
-function newMessage(values: RawMessage): dbus.Message {
-  const {replySerial, ...rest} = values
-  return new dbus.Message({...rest, ...(replySerial === undefined ? {} : {replySerial: replySerial as unknown as string})})
-}
-
-function incoming(message: dbus.Message): Incoming {
+function incoming(message: Message): Incoming {
   return {
     serial: message.serial ?? 0,
     sender: message.sender ?? '',
     path: message.path ?? '',
     interface: message.interface ?? '',
     member: message.member ?? '',
-    signature: message.signature ?? '',
-    body: message.body ?? [],
-    flags: Number(message.flags ?? 0),
+    signature: message.signature,
+    body: message.body,
+    flags: message.flags,
   }
-}
-
-function bodyOf(reply: dbus.Message | null): readonly unknown[] {
-  const body: unknown = reply?.body
-  return Array.isArray(body) ? body : []
-}
-
-/** The socket: dbus-next tells nobody when it is closed. */
-function streamOf(bus: dbus.MessageBus): EventEmitter {
-  const connection: unknown = Reflect.get(bus, '_connection')
-  const stream: unknown = typeof connection === 'object' && connection !== null ? Reflect.get(connection, 'stream') : null
-  if (!(stream instanceof EventEmitter)) throw new FailedError('Cannot watch the bus: dbus-next shows no stream')
-  return stream
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new FailedError(String(error))
 }

@@ -1,11 +1,11 @@
 import {readFileSync} from 'node:fs'
-import dbus from 'dbus-next'
 import {InteractionRequiredError, InvalidArgumentsError, NotAuthorizedError, PermafrostError} from '../errors.js'
-import {ALLOW_INTERACTIVE_AUTHORIZATION, type BusConnection, type Incoming} from './connection.js'
+import {type BusConnection, type Incoming} from './connection.js'
 import {toBusError} from './errors.js'
 import {type Introspection} from './introspection.js'
 import {HIBERNATE_ACTION, MANAGE_ACTION, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE} from './names.js'
 import {type Authority, type Authorization} from './polkit.js'
+import {ALLOW_INTERACTIVE_AUTHORIZATION, Variant} from './wire.js'
 
 export interface CheckRow {
   readonly id: string
@@ -165,16 +165,16 @@ export class ManagerObject {
     throw new NotAuthorizedError(call.member, `polkit does not grant '${action}' to the caller`)
   }
 
-  #propertyVariants(): Readonly<Record<string, dbus.Variant>> {
+  #propertyVariants(): Readonly<Record<string, Variant>> {
     const {introspection, manager} = this.#parts
     const values = manager.properties()
     const types = introspection.interfaces.get(MANAGER_INTERFACE)?.properties ?? new Map<string, string>()
     return {
-      State: new dbus.Variant(types.get('State') ?? 's', values.State),
-      Progress: new dbus.Variant(types.get('Progress') ?? 'd', values.Progress),
-      ImageBytes: new dbus.Variant(types.get('ImageBytes') ?? 't', BigInt(values.ImageBytes)),
-      LastResult: new dbus.Variant(types.get('LastResult') ?? 's', values.LastResult),
-      LastFigures: new dbus.Variant(types.get('LastFigures') ?? 'a{sv}', figureVariants(values.LastFigures)),
+      State: new Variant(types.get('State') ?? 's', values.State),
+      Progress: new Variant(types.get('Progress') ?? 'd', values.Progress),
+      ImageBytes: new Variant(types.get('ImageBytes') ?? 't', BigInt(values.ImageBytes)),
+      LastResult: new Variant(types.get('LastResult') ?? 's', values.LastResult),
+      LastFigures: new Variant(types.get('LastFigures') ?? 'a{sv}', figureVariants(values.LastFigures)),
     }
   }
 }
@@ -188,7 +188,7 @@ interface Context {
   readonly call: Incoming
   readonly manager: Manager
   readonly introspection: Introspection
-  readonly properties: () => Readonly<Record<string, dbus.Variant>>
+  readonly properties: () => Readonly<Record<string, Variant>>
   /** Throws unless the caller may. */
   readonly demand: (action: string) => Promise<void>
   /** Finds out whether the caller might, without asking anybody. */
@@ -250,7 +250,7 @@ class UnknownCallError extends Error {
   }
 }
 
-function propertyOf(call: Incoming, properties: Readonly<Record<string, dbus.Variant>>): dbus.Variant {
+function propertyOf(call: Incoming, properties: Readonly<Record<string, Variant>>): Variant {
   const [interfaceName, name] = call.body.map(String)
   if (interfaceName !== '' && interfaceName !== MANAGER_INTERFACE) {
     throw new UnknownCallError('UnknownInterface', `There is no interface '${interfaceName}' with properties`)
@@ -269,13 +269,13 @@ function answerParent(call: Incoming): Reply {
   return {signature: 's', body: [`<node><node name="${child}"/></node>`]}
 }
 
-function figureVariants(figures: FigureTable): Readonly<Record<string, dbus.Variant>> {
+function figureVariants(figures: FigureTable): Readonly<Record<string, Variant>> {
   return Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, figureVariant(value)]))
 }
 
-function figureVariant(value: FigureValue): dbus.Variant {
-  if (typeof value === 'string') return new dbus.Variant('s', value)
-  if (typeof value === 'boolean') return new dbus.Variant('b', value)
+function figureVariant(value: FigureValue): Variant {
+  if (typeof value === 'string') return new Variant('s', value)
+  if (typeof value === 'boolean') return new Variant('b', value)
   const isCount = typeof value === 'bigint' || (Number.isSafeInteger(value) && value >= 0)
-  return isCount ? new dbus.Variant('t', BigInt(value)) : new dbus.Variant('d', value)
+  return isCount ? new Variant('t', BigInt(value)) : new Variant('d', value)
 }

@@ -1,6 +1,6 @@
-import dbus from 'dbus-next'
 import {type BusConnection} from './connection.js'
 import {RemoteFailedError, RemoteRefusedError} from './errors.js'
+import {Variant} from './wire.js'
 
 /** `challenge`: only after the person has authenticated, which the caller did not let us ask for. */
 export type Authorization = 'yes' | 'challenge' | 'no'
@@ -34,7 +34,7 @@ export function polkitAuthority(connection: BusConnection): Authority {
 }
 
 async function askPolkit(connection: BusConnection, question: Question): Promise<Authorization> {
-  const subject = ['system-bus-name', {name: new dbus.Variant('s', question.sender)}]
+  const subject = ['system-bus-name', {name: new Variant('s', question.sender)}]
   try {
     const [result] = await connection.call({
       destination: 'org.freedesktop.PolicyKit1',

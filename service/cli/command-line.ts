@@ -1,15 +1,7 @@
-import {createInterface} from 'node:readline/promises'
 import {parseArgs} from 'node:util'
-import {PermafrostClient} from '../bus/client.js'
-import {hibernateVerb} from './hibernate.js'
-import {imageVerb} from './image.js'
-import {abortVerb, checkVerb, neededVerb} from './questions.js'
-import {setupVerb} from './setup.js'
-import {statusVerb} from './status.js'
 import {type Arguments, EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_USAGE, type Surroundings, toJson, type Verb} from './verb.js'
+import {VERBS} from './verbs.js'
 import {causeText, PermafrostError, RefusedError, UsageError} from '../errors.js'
-
-export const VERBS: readonly Verb[] = [hibernateVerb, checkVerb, statusVerb, neededVerb, abortVerb, setupVerb, imageVerb]
 
 /** Runs one command line; gives its exit status and never throws. */
 export async function runCommandLine(parameters: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -25,7 +17,9 @@ export async function runCommandLine(parameters: readonly string[], surroundings
       for (const line of verbHelp(verb)) surroundings.print(line)
       return EXIT_DONE
     }
-    return await verb.run(parseWords(verb, rest), surroundings)
+    const given = parseWords(verb, rest)
+    const run = await verb.load()
+    return await run(given, surroundings)
   } catch (error) {
     if (isJson) surroundings.print(toJson({ok: false, error: errorName(error), reason: causeText(error)}))
     surroundings.complain(causeText(error))
@@ -46,12 +40,13 @@ export function processSurroundings(): Surroundings {
     complain: (sentence) => process.stderr.write(`permafrost: ${sentence}\n`),
     redraw: stdout.isTTY ? (line) => stdout.write(`\r\u001B[K${line}`) : null,
     ask: stdin.isTTY && stdout.isTTY ? askTerminal : null,
-    connect: () => PermafrostClient.connect(),
+    connect: async () => await (await import('../bus/client.js')).PermafrostClient.connect(),
     isRoot: process.geteuid?.() === 0,
   }
 }
 
 async function askTerminal(question: string): Promise<string> {
+  const {createInterface} = await import('node:readline/promises')
   const terminal = createInterface({input: process.stdin, output: process.stdout})
   try {
     return await terminal.question(question)

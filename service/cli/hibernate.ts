@@ -4,7 +4,7 @@ import {type PermafrostClient} from '../bus/client.js'
 import {type Log, openJournal} from '../edge/journal.js'
 import {causeText, FailedError, RefusedError} from '../errors.js'
 import {runSleepHooks} from './sleep-hooks.js'
-import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson, type Verb} from './verb.js'
+import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson} from './verb.js'
 
 // SD_MESSAGE_SLEEP_START and _STOP of systemd's sd-messages.h: what other programs look for.
 const SLEEP_START = '6bbd95ee977941e497c48be27c254128'
@@ -14,17 +14,7 @@ const SLEEP_STOP = '8811e6df2a8e40f58a94cea26f8ebf14'
  * What systemd-hibernate.service runs in the place of `systemd-sleep hibernate`, and does what
  * that did around the sleep itself: hooks, homes, journal. It ends after the resume or the roll-back.
  */
-export const hibernateVerb: Verb = {
-  name: 'hibernate',
-  parameters: '',
-  summary: 'Save the machine and switch it off; returns after the resume',
-  example: "permafrost hibernate        # 'systemctl hibernate' also asks those who object",
-  flags: {},
-  words: [0, 0],
-  run: hibernate,
-}
-
-async function hibernate({flags}: Arguments, surroundings: Surroundings): Promise<number> {
+export async function hibernate({flags}: Arguments, surroundings: Surroundings): Promise<number> {
   demandRoot(surroundings, 'hibernate')
   await using client = await surroundings.connect()
   const {answer, reason} = await client.canHibernate()

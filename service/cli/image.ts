@@ -9,17 +9,7 @@ import {loadLz4} from '../image/lz4.js'
 import {readChunks, readHeader} from '../image/read.js'
 import {type ImageState, type Superblock} from '../image/superblock.js'
 import {SpareDevice} from '../sinks/spare-device.js'
-import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson, type Verb, wordAt} from './verb.js'
-
-export const imageVerb: Verb = {
-  name: 'image',
-  parameters: 'show|verify|discard [DEVICE]',
-  summary: 'Look at the image on the spare device, check every bit of it, or forget it',
-  example: 'permafrost image verify /dev/disk/by-id/ata-SPARE_123',
-  flags: {},
-  words: [1, 2],
-  run: runImage,
-}
+import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson, wordAt} from './verb.js'
 
 /** What the next boot does on seeing each state: image/FORMAT.md. */
 const NEXT_BOOT: Readonly<Record<ImageState, string>> = {
@@ -47,7 +37,7 @@ const ACTIONS: Readonly<Record<string, (subject: Subject) => Promise<Readonly<Re
   },
 }
 
-async function runImage(given: Arguments, surroundings: Surroundings): Promise<number> {
+export async function runImage(given: Arguments, surroundings: Surroundings): Promise<number> {
   const name = wordAt(given, 0, 'show, verify or discard')
   const action = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined
   if (action === undefined) throw new UsageError(`Cannot '${name}' an image: expected show, verify or discard`)

@@ -7,24 +7,11 @@ import {openFiles} from '../edge/files.js'
 import {NoSpareDeviceError, UsageError} from '../errors.js'
 import {loadDigest} from '../image/digest.js'
 import {SpareDevice} from '../sinks/spare-device.js'
-import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson, type Verb, wordAt} from './verb.js'
+import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson, wordAt} from './verb.js'
 
 const DROP_IN = '/etc/permafrost/permafrost.conf.d/spare.conf'
 
-export const setupVerb: Verb = {
-  name: 'setup',
-  parameters: 'DEVICE [--yes] [--force]',
-  summary: 'Claim a block device for the image; what is on it is lost',
-  example: 'permafrost setup /dev/disk/by-id/ata-SPARE_123',
-  flags: {
-    yes: 'do not ask',
-    force: 'even when there is a signature of a file system, swap area or volume on it',
-  },
-  words: [1, 1],
-  run: setUp,
-}
-
-async function setUp(given: Arguments, surroundings: Surroundings): Promise<number> {
+export async function setUp(given: Arguments, surroundings: Surroundings): Promise<number> {
   demandRoot(surroundings, 'set up a spare device')
   const device = wordAt(given, 0, 'a DEVICE')
   if (!device.startsWith('/dev/') || parseAbsolutePath(device) === undefined) {

@@ -2,19 +2,9 @@ import {type PermafrostClient} from '../bus/client.js'
 import {type ManagerProperties} from '../bus/interface.js'
 import {percent} from '../edge/progress.js'
 import {BusLostError} from '../errors.js'
-import {type Arguments, EXIT_DONE, type Surroundings, toJson, type Verb} from './verb.js'
+import {type Arguments, EXIT_DONE, type Surroundings, toJson} from './verb.js'
 
-export const statusVerb: Verb = {
-  name: 'status',
-  parameters: '[--watch]',
-  summary: 'Show what the daemon is doing and how the last attempt ended',
-  example: 'permafrost status --watch',
-  flags: {watch: 'go on showing changes until interrupted'},
-  words: [0, 0],
-  run: showStatus,
-}
-
-async function showStatus({flags}: Arguments, surroundings: Surroundings): Promise<number> {
+export async function showStatus({flags}: Arguments, surroundings: Surroundings): Promise<number> {
   await using client = await surroundings.connect()
   const show = (properties: ManagerProperties): void => {
     if (flags.has('json')) surroundings.print(statusJson(properties))

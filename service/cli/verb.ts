@@ -30,9 +30,11 @@ export interface Verb {
   readonly flags: Readonly<Record<string, string>>
   /** How many words may follow: least and most. */
   readonly words: readonly [number, number]
-  /** Gives the exit status; a refusal or failure is thrown. */
-  readonly run: (given: Arguments, surroundings: Surroundings) => Promise<number>
+  readonly load: () => Promise<RunVerb>
 }
+
+/** Gives the exit status; a refusal or failure is thrown. */
+export type RunVerb = (given: Arguments, surroundings: Surroundings) => Promise<number>
 
 export const EXIT_DONE = 0
 export const EXIT_FAILED = 1

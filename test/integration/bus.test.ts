@@ -11,7 +11,7 @@ import {readIntrospection} from '../../service/bus/introspection.js'
 import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH} from '../../service/bus/names.js'
 import {type Authorization, polkitAuthority} from '../../service/bus/polkit.js'
 import {
-  AbortedError, BusLostError, BusyError, DaemonMissingError, NoSpareDeviceError, SnapshotError, TimedOutError,
+  AbortedError, BusLostError, BusyError, DaemonGoneError, DaemonMissingError, NoSpareDeviceError, SnapshotError, TimedOutError,
 } from '../../service/errors.js'
 import {type HibernateOutcome, type HibernateRequest} from '../../service/stories/hibernate.js'
 import {type PrivateBus, startPrivateBus} from './private-bus.js'
@@ -181,12 +181,11 @@ test('aborts what is under way, and refuses when nothing is', async (t) => {
 test('writes nothing to the bus while frozen, then only the newest values', async (t) => {
   const {bus, client, story, server} = await serve(t)
   const signals = await collectSignals(t, bus)
-  const socket = socketOf(server)
   const call = client.hibernate()
   const {onState, onProgress} = await story.started()
   onState('freezing')
   await turn()
-  const written = socket.bytesWritten
+  const written = server.bytesWritten
   onState('snapshot')
   onState('saving')
   for (let step = 1; step <= 50; step += 1) {
@@ -195,12 +194,12 @@ test('writes nothing to the bus while frozen, then only the newest values', asyn
   }
   const question = client.properties() // in the socket when everybody was frozen
   await new Promise((resolve) => setTimeout(resolve, 50))
-  t.is(socket.bytesWritten, written)
+  t.is(server.bytesWritten, written)
   const before = signals().length
   story.finish({kind: 'resumed', figures: {}})
   await call
   t.is((await question).State, 'saving')
-  t.true(socket.bytesWritten > written)
+  t.true(server.bytesWritten > written)
   t.true(signals().slice(before).filter((name) => name === 'PropertiesChanged').length <= 2)
 })
 
@@ -234,6 +233,14 @@ test('names the missing daemon when nobody has the name, or there is no bus', as
   await t.throwsAsync(PermafrostClient.connect('unix:path=/nonexistent/bus'), {instanceOf: DaemonMissingError})
 })
 
+test('says that the daemon is gone when it ends in the middle', async (t) => {
+  const {client, server, story} = await serve(t)
+  const call = client.hibernate()
+  await story.started()
+  await server.close()
+  await t.throwsAsync(call, {instanceOf: DaemonGoneError, message: /ended in the middle/})
+})
+
 test('ends a call that gets no answer after its own time-out', async (t) => {
   const {bus, server} = await serve(t)
   server.onCall(() => undefined)
@@ -249,6 +256,7 @@ test('makes a hibernation wait for what an earlier life left to be undone', asyn
   const undone = new EventEmitter()
   story.recover = async () => {
     await once(undone, 'done')
+    return 'It was undone'
   }
   const recovery = attempts.recover()
   t.is((await client.properties()).State, 'rolling-back')
@@ -257,6 +265,7 @@ test('makes a hibernation wait for what an earlier life left to be undone', asyn
   t.is(story.calls, 0)
   undone.emit('done')
   await recovery
+  t.is((await client.properties()).LastResult, 'It was undone')
   await story.started()
   story.finish({kind: 'resumed', figures: {}})
   await call
@@ -281,7 +290,7 @@ class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeede
   #started: HibernateRequest[] = []
   calls = 0
   checks = [{id: 'spare', title: 'There is a spare device', passed: true, remedy: ''}]
-  recover: () => Promise<void> = async () => undefined
+  recover: () => Promise<string | null> = async () => null
   readonly console: string[] = []
 
   readonly hibernate = async (request: HibernateRequest): Promise<HibernateOutcome> => {
@@ -340,10 +349,6 @@ async function collectSignals(t: ExecutionContext, bus: PrivateBus): Promise<() 
   })
   await connection.addMatch(`type='signal',path='${OBJECT_PATH}'`)
   return () => names
-}
-
-function socketOf(connection: BusConnection): {readonly bytesWritten: number} {
-  return connection.stream as unknown as {readonly bytesWritten: number}
 }
 
 function turn(): Promise<void> {

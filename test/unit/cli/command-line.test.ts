@@ -1,8 +1,9 @@
 import test from 'ava'
 import {PermafrostClient} from '../../../service/bus/client.js'
-import {exitStatus, runCommandLine, VERBS} from '../../../service/cli/command-line.js'
+import {exitStatus, runCommandLine} from '../../../service/cli/command-line.js'
 import {progressBar, statusLines} from '../../../service/cli/status.js'
 import {type Surroundings} from '../../../service/cli/verb.js'
+import {VERBS} from '../../../service/cli/verbs.js'
 import {AbortedError, BusyError, DaemonMissingError, FailedError, NoSpareDeviceError, SnapshotError, UsageError} from '../../../service/errors.js'
 
 for (const {line, complaint} of [
