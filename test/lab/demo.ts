@@ -9,7 +9,7 @@ import {down, reap} from './verbs/down.js'
 import {hibernate, type Report} from './verbs/hibernate.js'
 import {resume} from './verbs/resume.js'
 import {
-  appendedLines, checkDatabase, checkMemory, firstBreak, holdMemory, kernelLogOf, kernelTrouble, startDatabase,
+  appendedLines, checkDatabase, checkMemory, firstBreak, holdMemory, kernelLogOf, kernelTrouble, linesAfter, startDatabase,
   startPayload, waitFor, type DatabaseState, type HeldMemory
 } from './workload.js'
 
@@ -116,19 +116,11 @@ async function lookWhileOff(machine: ScratchMachine, story: Story): Promise<Set<
   story.check('the root file system is clean (e2fsck -fn)', check.isClean, lastLine(check.output))
   const onRoot = await findInDisk(root.path, NEEDED_LINE)
   const onSpare = await findInDisk(spare.path, NEEDED_LINE, await copyOnWriteArea(spare))
-  const afterwards = new Set([...onSpare].filter(line => numberOf(line) > highest(onRoot)))
+  const afterwards = linesAfter(onRoot, onSpare)
   story.check('the needed daemon went on writing after the snapshot', afterwards.size > 0, `${afterwards.size} lines on the spare device`)
   const stray = [...afterwards].filter(line => onRoot.has(line))
   story.check('not one of these lines is on the root disk', stray.length === 0 && onRoot.size > 0, `${onRoot.size} earlier lines are`)
   return afterwards
-}
-
-function numberOf(line: string): number {
-  return Number(line.split(' ')[0])
-}
-
-function highest(lines: ReadonlySet<string>): number {
-  return Math.max(0, ...[...lines].map(numberOf))
 }
 
 async function lookAfter(

@@ -14,7 +14,7 @@ export async function fsck(disk: Disk): Promise<FsckResult> {
   const {status, stdout, stderr} = disk.type === 'xfs'
     ? await attempt('xfs_repair', ['-n', '-f', disk.path])
     : await attempt('e2fsck', ['-f', '-n', disk.path])
-  return {isClean: status === 0, output: (stdout + stderr).trim()}
+  return {isClean: status === 0, output: (stderr + stdout).trim()}
 }
 
 const BLOCK_BYTES = 4 * 2 ** 20

@@ -77,7 +77,20 @@ export async function appendedLines(machine: Machine, path: string): Promise<str
 
 /** The first line whose number does not follow the one before; null when there is none. */
 export function firstBreak(lines: readonly string[]): string | null {
-  return lines.find((line, index) => Number(line.split(' ')[0]) !== index + 1) ?? null
+  return lines.find((line, index) => numberOf(line) !== index + 1) ?? null
+}
+
+/**
+ * The lines of `append` that were begun after the snapshot. The one next to the last on the frozen disk may have been
+ * on its way at that instant: then it is in the process's memory, and the resumed process writes it as well.
+ */
+export function linesAfter(onFrozenDisk: ReadonlySet<string>, elsewhere: ReadonlySet<string>): Set<string> {
+  const last = Math.max(0, ...[...onFrozenDisk].map(numberOf))
+  return new Set([...elsewhere].filter(line => numberOf(line) > last + 1))
+}
+
+function numberOf(line: string): number {
+  return Number(line.split(' ')[0])
 }
 
 /** Waits until a shell command succeeds in the machine. */

@@ -68,8 +68,10 @@ export async function askAndWait(machine: Machine, argv: readonly string[], unit
   const over = new AbortController()
   const patience = AbortSignal.timeout(SAVE_PATIENCE_MS)
   const before = await inside(machine, ['date', '+%s'])
-  // As a unit of its own it lives on when the agent's connection goes with the machine.
+  // As a unit of its own it lives on when the agent's connection goes with the machine; a resumed one is still there.
   const request = 'permafrost-lab-request.service'
+  await attemptInside(machine, ['systemctl', 'stop', request])
+  await attemptInside(machine, ['systemctl', 'reset-failed'])
   await inside(machine, [
     'systemd-run', '--quiet', `--unit=${request}`, '--property=RemainAfterExit=yes', '--', ...argv.map(escapeDollars)
   ])

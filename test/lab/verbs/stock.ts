@@ -1,6 +1,5 @@
 // stock NAME: the same through the unmodified in-kernel path, for comparison. The machine needs --swap.
 import {UsageError} from '../errors.js'
-import {inside} from '../execute.js'
 import {figuresOfConsole, NO_FIGURES} from '../figures.js'
 import type {Machine} from '../machine.js'
 import {askAndWait, secondsSince, type Report} from './hibernate.js'
@@ -21,7 +20,6 @@ export async function stock(machine: Machine, compressor: Compressor): Promise<R
   using _held = await machine.lock()
   if (!machine.state.disks.some(disk => disk.role === 'swap'))
     throw new UsageError(`Machine '${machine.name}' has no swap; 'up ${machine.name} --swap SIZE' makes one`)
-  await inside(machine, ['systemctl', 'reset-failed'])
   const started = performance.now()
   const reason = await askAndWait(machine, ['sh', '-euc', SCRIPT, 'sh', compressor], null)
   const seconds = secondsSince(started)

@@ -1,0 +1,128 @@
+import {open} from 'node:fs/promises'
+import test from 'ava'
+import {attemptInside, inside, insideShell} from '../lab/execute.js'
+import {readSpare} from '../lab/figures.js'
+import {fsck} from '../lab/outside.js'
+import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
+import {cut, down} from '../lab/verbs/down.js'
+import {hibernate} from '../lab/verbs/hibernate.js'
+import {resume} from '../lab/verbs/resume.js'
+import {checkMemory, holdMemory, kernelTrouble, waitFor} from '../lab/workload.js'
+
+let machine: ScratchMachine
+
+test.before(async () => {
+  machine = await scratchMachine('faults', {memoryMib: 768})
+})
+
+test.after.always(async () => { await machine[Symbol.asyncDispose]() })
+
+test.serial('thaws by itself and goes on when the daemon is killed during the save', async t => {
+  await holdMemory(machine, 'hold', 100)
+  const before = await checkMemory(machine, 'hold')
+  await setFault(machine, 'first-chunk-written:kill')
+  const saved = await hibernate(machine, 'systemctl')
+  t.false(saved.ok)
+  t.true(machine.isRunning)
+  await setFault(machine, '')
+  await waitFor(machine, 'systemctl is-active --quiet permafrostd.service && ! dmsetup ls | grep -q permafrost-cow')
+  const tables = await inside(machine, ['dmsetup', 'table'])
+  t.notRegex(tables, /snapshot|permafrost-base|permafrost-cow/)
+  t.regex(tables, /^permafrost-vda: 0 \d+ linear /m)
+  await insideShell(machine, 'echo after > /var/lib/after; sync')
+  const after = await checkMemory(machine, 'hold')
+  t.is(after.badPages, 0)
+  t.true(after.count > before.count)
+})
+
+test.serial('hibernates again after the daemon was killed', async t => {
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+  t.true(resumed.ok, resumed.reason ?? '')
+  t.is((await inside(machine, ['cat', '/var/lib/after'])).trim(), 'after')
+})
+
+test.serial('rolls back and says why when saving fails', async t => {
+  await setFault(machine, 'first-chunk-written')
+  const saved = await hibernate(machine, 'cli')
+  t.false(saved.ok)
+  t.regex(saved.reason ?? '', /first-chunk-written/)
+  await setFault(machine, '')
+  t.notRegex(await inside(machine, ['dmsetup', 'table']), /snapshot|permafrost-base|permafrost-cow/)
+  t.is((await checkMemory(machine, 'hold')).badPages, 0)
+})
+
+test.serial('starts anew and says why when a bit of the image is wrong', async t => {
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+  await flipBit(machine)
+  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
+  t.true(started.ok, started.reason ?? '')
+  const journal = await inside(machine, ['journalctl', '-b', '--no-pager', '--output=cat'])
+  t.regex(journal, /permafrost: not resuming: .*digest/)
+  await isHealthy(t, machine)
+})
+
+test.serial('starts anew when the power goes during the save', async t => {
+  await startAgain(machine)
+  await insideShell(machine, 'mkdir -p /etc/permafrost/policy.d; printf %s "$1" > /etc/permafrost/policy.d/agent.conf',
+    '[Needed]\nUnit=permafrost-lab-agent.service\nWhen=always\nReason=The test looks on\n')
+  await holdMemory(machine, 'hold', 300)
+  await inside(machine, ['systemd-run', '--quiet', 'systemctl', 'hibernate'])
+  await waitFor(machine, 'dmsetup table | grep -q snapshot-origin || dmsetup ls | grep -q permafrost-cow')
+  await cut(machine)
+  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
+  t.true(started.ok, started.reason ?? '')
+  await isHealthy(t, machine)
+})
+
+test.serial('starts anew when told not to resume, and does not resume later', async t => {
+  await startAgain(machine)
+  await insideShell(machine, 'rm -f /etc/permafrost/policy.d/agent.conf')
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true, extra: 'noresume'})
+  t.true(started.ok, started.reason ?? '')
+  await cut(machine)
+  const again = await resume(machine, {expect: 'fresh', diesWithStarter: true})
+  t.true(again.ok, again.reason ?? '')
+  await isHealthy(t, machine)
+})
+
+/** Numbered fault points of the service, service/edge/faults.ts. */
+async function setFault(where: ScratchMachine, fault: string): Promise<void> {
+  const dropIn = `[Service]\nEnvironment=PERMAFROST_FAULT=${fault}\n`
+  const directory = '/run/systemd/system/permafrostd.service.d'
+  await insideShell(where, 'mkdir -p "$1"; printf %s "$2" > "$1/fault.conf"; systemctl daemon-reload', directory, dropIn)
+  await attemptInside(where, ['systemctl', 'reset-failed'])
+  await inside(where, ['systemctl', 'restart', 'permafrostd.service'])
+}
+
+/** In the middle of the stored image. */
+async function flipBit(where: ScratchMachine): Promise<void> {
+  const spare = where.state.disks.find(disk => disk.role === 'spare')
+  const {superblock} = await readSpare(spare?.path ?? '')
+  const file = await open(spare?.path ?? '', 'r+')
+  const byte = Buffer.alloc(1)
+  const position = superblock.imageAreaOffset + Math.floor(superblock.storedBytes / 2)
+  await file.read(byte, 0, 1, position)
+  byte[0] = (byte[0] ?? 0) ^ 4
+  await file.write(byte, 0, 1, position)
+  await file.close()
+}
+
+async function startAgain(where: ScratchMachine): Promise<void> {
+  await resume(where, {expect: 'fresh', diesWithStarter: true})
+  await inside(where, ['systemctl', 'is-system-running', '--wait'])
+}
+
+/** Shuts the machine down and looks at what is left. */
+async function isHealthy(t: {true: (value: boolean, message: string) => void, deepEqual: (a: unknown, b: unknown) => void}, where: ScratchMachine): Promise<void> {
+  await attemptInside(where, ['systemctl', 'is-system-running', '--wait'])
+  t.deepEqual(kernelTrouble(where.consoleText()), [])
+  await down(where, {isWiped: false})
+  const root = where.state.disks.find(disk => disk.role === 'root')
+  const check = root === undefined ? {isClean: false, output: 'no root disk'} : await fsck(root)
+  t.true(check.isClean, check.output)
+}

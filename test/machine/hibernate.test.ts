@@ -1,0 +1,82 @@
+import test from 'ava'
+import {inside, insideShell} from '../lab/execute.js'
+import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
+import {hibernate, type Via} from '../lab/verbs/hibernate.js'
+import {resume} from '../lab/verbs/resume.js'
+import {
+  appendedLines, checkDatabase, checkMemory, firstBreak, holdMemory, kernelLogOf, kernelTrouble, startDatabase,
+  startPayload, waitFor
+} from '../lab/workload.js'
+
+const DIARY = '/mnt/data/diary'
+const DATABASE = '/var/lib/data.sqlite'
+const WAYS: readonly Via[] = ['systemctl', 'dbus', 'cli']
+
+let machine: ScratchMachine
+
+test.before(async () => {
+  machine = await scratchMachine('hibernate', {disks: [{name: 'data', bytes: 400 * 2 ** 20, type: 'xfs'}]})
+  await startPayload(machine, 'diary', 'append', DIARY)
+  await startDatabase(machine, 'database', DATABASE)
+})
+
+test.after.always(async () => { await machine[Symbol.asyncDispose]() })
+
+for (const via of WAYS) {
+  test.serial(`goes on where it was when asked through ${via}`, async t => {
+    if (via === 'systemctl')
+      await holdMemory(machine, 'hold', 200)
+    const before = await checkMemory(machine, 'hold')
+    const saved = await hibernate(machine, via)
+    t.true(saved.ok, saved.reason ?? '')
+    const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+    t.true(resumed.ok, resumed.reason ?? '')
+    const after = await checkMemory(machine, 'hold')
+    t.is(after.badPages, 0)
+    t.is(after.pid, before.pid)
+    t.true(after.count > before.count)
+    await diaryGoesOn(machine)
+    t.is(firstBreak(await appendedLines(machine, DIARY)), null)
+    const database = await checkDatabase(machine, DATABASE)
+    t.is(database.integrity, 'ok')
+    t.is(database.rows, database.lastId)
+  })
+}
+
+async function diaryGoesOn(where: ScratchMachine): Promise<void> {
+  const length = (await appendedLines(where, DIARY)).length
+  await waitFor(where, `[ "$(wc -l < ${DIARY})" -gt ${length} ]`)
+}
+
+test.serial('takes an image with 85 % of the memory in use and no swap', async t => {
+  await inside(machine, ['systemctl', 'stop', 'hold', 'database'])
+  await holdMemory(machine, 'full', await mibibytesUpTo(machine, 0.86))
+  const used = await usedShare(machine)
+  t.true(used >= 0.85, `${used} of the memory is used`)
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+  t.true(resumed.ok, resumed.reason ?? '')
+  t.is((await checkMemory(machine, 'full')).badPages, 0)
+})
+
+/** How much a process may take until that share of the memory is used. */
+async function mibibytesUpTo(where: ScratchMachine, share: number): Promise<number> {
+  const {total, available} = await memory(where)
+  return Math.floor((available - (1 - share) * total) / 1024)
+}
+
+async function usedShare(where: ScratchMachine): Promise<number> {
+  const {total, available} = await memory(where)
+  return 1 - available / total
+}
+
+async function memory(where: ScratchMachine): Promise<{readonly total: number, readonly available: number}> {
+  const [total, available] = (await insideShell(where, "awk '/^MemTotal|^MemAvailable/ {print $2}' /proc/meminfo"))
+    .trim().split('\n').map(Number)
+  return {total: total ?? 0, available: available ?? 0}
+}
+
+test.serial('the kernel has not complained', async t => {
+  t.deepEqual([...kernelTrouble(machine.consoleText()), ...kernelTrouble(await kernelLogOf(machine))], [])
+})
