@@ -5,12 +5,16 @@ declare module 'dbus-next/lib/connection.js' {
   import type {Socket} from 'node:net'
   import type {Message} from 'dbus-next/lib/message-type.js'
 
-  export interface Connection extends EventEmitter {
-    readonly stream: Socket
-    message(message: Message): void
+  function createConnection(options: {readonly busAddress: string}): createConnection.Connection
+
+  namespace createConnection {
+    interface Connection extends EventEmitter {
+      readonly stream: Socket
+      message(message: Message): void
+    }
   }
 
-  export default function createConnection(options: {readonly busAddress: string}): Connection
+  export = createConnection
 }
 
 declare module 'dbus-next/lib/message-type.js' {
@@ -43,9 +47,6 @@ declare module 'dbus-next/lib/message-type.js' {
     readonly body: unknown[]
     readonly flags: number
   }
-
-  const exported: {readonly Message: typeof Message}
-  export default exported
 }
 
 declare module 'dbus-next/lib/variant.js' {
@@ -54,7 +55,4 @@ declare module 'dbus-next/lib/variant.js' {
     readonly signature: string
     readonly value: unknown
   }
-
-  const exported: {readonly Variant: typeof Variant}
-  export default exported
 }

@@ -1,6 +1,4 @@
 import createConnection, {type Connection} from 'dbus-next/lib/connection.js'
-import messageType, {type Message as WireMessage} from 'dbus-next/lib/message-type.js'
-import variant, {type Variant as WireVariant} from 'dbus-next/lib/variant.js'
 
 /**
  * What we use of dbus-next: the handshake and the encoding of messages. Its bus class and all it
@@ -11,12 +9,10 @@ export function connectWire(address: string): Connection {
   return createConnection({busAddress: address})
 }
 
-export const {Message} = messageType
-export type Message = WireMessage
+export {Message} from 'dbus-next/lib/message-type.js'
 
 /** A value with its type, where a signature says `v`. */
-export const {Variant} = variant
-export type Variant = WireVariant
+export {Variant} from 'dbus-next/lib/variant.js'
 
 export type Wire = Connection
 

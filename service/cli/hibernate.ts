@@ -1,8 +1,8 @@
 import {spawn} from 'node:child_process'
 import {once} from 'node:events'
 import {type PermafrostClient} from '../bus/client.js'
-import {type Log, openJournal} from '../edge/journal.js'
-import {causeText, FailedError, RefusedError} from '../errors.js'
+import {type Log} from '../edge/journal.js'
+import {causeText, RefusedError} from '../errors.js'
 import {runSleepHooks} from './sleep-hooks.js'
 import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson} from './verb.js'
 
@@ -16,8 +16,10 @@ const SLEEP_STOP = '8811e6df2a8e40f58a94cea26f8ebf14'
  */
 export async function hibernate({flags}: Arguments, surroundings: Surroundings): Promise<number> {
   demandRoot(surroundings, 'hibernate')
+  // The disks have something to do while we find the daemon, and it judges while we load the rest.
+  const synced = sync()
   await using client = await surroundings.connect()
-  const {answer, reason} = await client.canHibernate()
+  const [{answer, reason}, {openJournal}] = await Promise.all([client.canHibernate(), import('../edge/journal.js'), synced])
   if (answer !== 'yes') throw new RefusedError(reason)
   const log = openJournal({identifier: 'permafrost'})
   const complain = (sentence: string): void => log.warning(sentence)
@@ -25,7 +27,6 @@ export async function hibernate({flags}: Arguments, surroundings: Surroundings):
   await runSleepHooks({phase: 'pre', onComplaint: complain})
   try {
     await lockHomes(client, complain)
-    await sync()
     await sleep(client, log)
   } finally {
     await runSleepHooks({phase: 'post', onComplaint: complain})
@@ -54,11 +55,13 @@ async function lockHomes(client: PermafrostClient, complain: (sentence: string) 
   }
 }
 
-/** Before the freeze there is time for it; afterwards every page written is one more to keep. */
+/** So that little is left to write when the kernel suspends the file systems. Never throws. */
 async function sync(): Promise<void> {
-  const child = spawn('sync', {stdio: 'ignore'})
-  const [code]: readonly unknown[] = await once(child, 'exit')
-  if (code !== 0) throw new FailedError(`Cannot write caches to the disks: 'sync' ended with ${String(code)}`)
+  try {
+    await once(spawn('sync', {stdio: 'ignore'}), 'exit')
+  } catch {
+    // It could not be started: then the kernel writes all of it itself.
+  }
 }
 
 /** `systemctl stop` and Ctrl-C mean "do not": the story is rolled back, and its reply ends us. */
