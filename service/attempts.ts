@@ -56,7 +56,7 @@ export class Attempts implements Manager {
 
   /** Undoes what an earlier life of the daemon left behind; a hibernation asked for meanwhile waits. */
   recover(): Promise<void> {
-    this.#set({State: 'rolling-back'})
+    this.#set({State: 'checking'})
     this.#recovery = this.#recoverAndSay()
     return this.#recovery
   }

@@ -20,6 +20,9 @@ import {recover, type RecoveryReport} from './stories/rollback.js'
 const log = openJournal({identifier: 'permafrostd'})
 const serviceManager = openServiceManager()
 
+// Where no journal is running, lines go there; nobody has to read them.
+process.stderr.on('error', () => undefined)
+
 try {
   process.exitCode = await serve()
 } catch (error) {

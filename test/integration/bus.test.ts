@@ -259,7 +259,7 @@ test('makes a hibernation wait for what an earlier life left to be undone', asyn
     return 'It was undone'
   }
   const recovery = attempts.recover()
-  t.is((await client.properties()).State, 'rolling-back')
+  t.is((await client.properties()).State, 'checking')
   const call = client.hibernate()
   await turn()
   t.is(story.calls, 0)
