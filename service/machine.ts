@@ -1,6 +1,7 @@
 import {cpus, hostname, machine as machineName, release, type as systemName, version} from 'node:os'
 import type {Configuration} from './configuration/configuration.js'
-import {openDeviceMapper, type DeviceMapper} from './dm/dmsetup.js'
+import {openDeviceMapper, type DeviceMapper} from './dm/device-mapper.js'
+import {openLibdevmapper} from './dm/libdevmapper.js'
 import {loadTemplates, type FillTemplate} from './dm/table.js'
 import {openBlockAccess, type BlockAccess} from './edge/block-access.js'
 import {exec} from './edge/exec.js'
@@ -61,7 +62,7 @@ export function openMachine({configuration, policy, log}: MachineParts): Machine
   return {
     configuration,
     syscalls: openSyscalls(),
-    dm: openDeviceMapper(exec, files),
+    dm: openDeviceMapper(openLibdevmapper()),
     fillTemplate: loadTemplates(TEMPLATES),
     blocks: openBlockAccess(files),
     sink: spare,

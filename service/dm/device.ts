@@ -1,5 +1,5 @@
 import type {DeviceNumber} from '../edge/device-number.js'
-import type {CreateRequest, DeviceMapper} from './dmsetup.js'
+import type {CreateRequest, DeviceMapper} from './device-mapper.js'
 import type {Table} from './table.js'
 
 /** A device of ours; disposing it removes it. */

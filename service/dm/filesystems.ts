@@ -1,6 +1,6 @@
 import {parseDeviceNumber, printDeviceNumber, type DeviceNumber} from '../edge/device-number.js'
 import type {Files} from '../edge/files.js'
-import type {DeviceMapper, MappedDevice} from './dmsetup.js'
+import type {DeviceMapper, MappedDevice} from './device-mapper.js'
 import {pathUnder} from './names.js'
 import type {Table} from './table.js'
 

@@ -1,7 +1,7 @@
 import {setTimeout as sleep} from 'node:timers/promises'
 import {printDeviceNumber} from '../edge/device-number.js'
 import {DeviceMapperError} from '../errors.js'
-import type {DeviceMapper, MappedDevice} from './dmsetup.js'
+import type {DeviceMapper, MappedDevice} from './device-mapper.js'
 import {baseName, cowName, liveNameOf} from './names.js'
 import type {SnapshotTarget} from './targets.js'
 import {tableLength, type FillTemplate, type Table} from './table.js'

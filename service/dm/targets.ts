@@ -62,7 +62,7 @@ export function parseTarget(line: string): Target | null {
 }
 
 export function printTarget(target: Target): string {
-  return `${target.start} ${target.length} ${nameOf(target)} ${printParameters(target)}`.trimEnd()
+  return `${target.start} ${target.length} ${typeOf(target)} ${printParameters(target)}`.trimEnd()
 }
 
 type Parse = (extent: Extent, words: readonly string[]) => Target | null
@@ -119,11 +119,12 @@ function parseSectors(text: string): Sectors | null {
   return /^\d+$/.test(text) && Number.isSafeInteger(count) ? sectors(count) : null
 }
 
-function nameOf(target: Target): string {
+/** As the kernel calls it. */
+export function typeOf(target: Target): string {
   return target.kind === 'other' ? target.name : target.kind
 }
 
-function printParameters(target: Target): string {
+export function printParameters(target: Target): string {
   switch (target.kind) {
     case 'linear':
       return `${printDeviceNumber(target.device)} ${target.offset}`

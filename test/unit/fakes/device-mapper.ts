@@ -1,6 +1,6 @@
 import type {DeviceNumber} from '../../../service/edge/device-number.js'
 import {DeviceMapperError} from '../../../service/errors.js'
-import type {CreateRequest, DeviceMapper, MappedDevice} from '../../../service/dm/dmsetup.js'
+import type {CreateRequest, DeviceMapper, MappedDevice} from '../../../service/dm/device-mapper.js'
 import type {Table} from '../../../service/dm/table.js'
 
 interface FakeDevice {
