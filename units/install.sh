@@ -35,6 +35,7 @@ install_program() { # DIST NODE_MODULES
 install_units() {
   local system=/usr/lib/systemd
   put 755 "$units/permafrost" /usr/bin/permafrost
+  put 755 "$units/sleep" /usr/lib/permafrost/sleep
   put 644 "$units/systemd/permafrostd.service" $system/system/permafrostd.service
   local service
   for service in systemd-hibernate systemd-logind; do

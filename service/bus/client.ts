@@ -2,13 +2,11 @@ import {DaemonGoneError, DaemonMissingError, PermafrostError, TimedOutError} fro
 import {BusConnection, type Incoming, systemBusAddress} from './connection.js'
 import {type CheckRow, type FigureTable, type FigureValue, type ManagerProperties, type NeededRow} from './interface.js'
 import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE} from './names.js'
-import {ALLOW_INTERACTIVE_AUTHORIZATION, NO_AUTO_START, Variant} from './wire.js'
+import {ALLOW_INTERACTIVE_AUTHORIZATION, Variant} from './wire.js'
 
 const TIMEOUT_MS = 25_000
 /** The preflight looks at every file system. */
 const CHECK_TIMEOUT_MS = 60_000
-/** As systemd-sleep waits for homed: DEFAULT_TIMEOUT_USEC. */
-const LOCK_HOMES_TIMEOUT_MS = 90_000
 
 /** The daemon, seen from the command line. */
 export class PermafrostClient implements AsyncDisposable {
@@ -82,24 +80,6 @@ export class PermafrostClient implements AsyncDisposable {
       `type='signal',sender='${BUS_NAME}',path='${OBJECT_PATH}',interface='${PROPERTIES_INTERFACE}',member='PropertiesChanged'`,
     )
     await this.#connection.lost
-  }
-
-  /** As systemd-sleep does, so that the keys of homes that want it are not in the image; harmless without homed. */
-  async lockAllHomes(): Promise<'locked' | 'no homed'> {
-    try {
-      await this.#connection.call({
-        destination: 'org.freedesktop.home1',
-        path: '/org/freedesktop/home1',
-        interface: 'org.freedesktop.home1.Manager',
-        member: 'LockAllHomes',
-        flags: NO_AUTO_START,
-        timeoutMs: LOCK_HOMES_TIMEOUT_MS,
-      })
-      return 'locked'
-    } catch (error) {
-      if (error instanceof PermafrostError && isUnknownService(error.busName)) return 'no homed'
-      throw error
-    }
   }
 
   async #call(call: {

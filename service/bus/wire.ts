@@ -22,5 +22,4 @@ export const METHOD_RETURN = 2
 export const ERROR = 3
 export const SIGNAL = 4
 export const NO_REPLY_EXPECTED = 0x1
-export const NO_AUTO_START = 0x2
 export const ALLOW_INTERACTIVE_AUTHORIZATION = 0x4

@@ -1,4 +1,5 @@
 import type {PreparedFileSystem} from '../dm/prepare.js'
+import type {Log} from '../edge/journal.js'
 import {causeText, FailedError, PermafrostError} from '../errors.js'
 import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
@@ -51,17 +52,34 @@ export async function hibernate(request: HibernateRequest, machine: Machine): Pr
     request.onState('checking')
     await refuseUnlessReady(machine)
     machine.faults.hit('preflight-passed')
-    const attempt = new Attempt(request, machine)
-    try {
-      return {kind: 'resumed', figures: await attempt.prepareAndGo()}
-    } catch (error) {
-      request.onState('rolling-back')
-      await restoreTables(machine)
-      return {kind: 'rolled-back', cause: explain(error), figures: attempt.figures}
-    } finally {
-      machine.log.flush()
-    }
+    machine.log.info("Entering sleep state 'hibernate'...", {MESSAGE_ID: SLEEP_START, SLEEP: 'hibernate'})
+    const outcome = await tryOnce(request, machine)
+    reportEnd(machine.log, outcome)
+    return outcome
   })
+}
+
+async function tryOnce(request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
+  const attempt = new Attempt(request, machine)
+  try {
+    return {kind: 'resumed', figures: await attempt.prepareAndGo()}
+  } catch (error) {
+    request.onState('rolling-back')
+    await restoreTables(machine)
+    return {kind: 'rolled-back', cause: explain(error), figures: attempt.figures}
+  } finally {
+    machine.log.flush()
+  }
+}
+
+// SD_MESSAGE_SLEEP_START and _STOP of systemd's sd-messages.h: what other programs look for.
+const SLEEP_START = '6bbd95ee977941e497c48be27c254128'
+const SLEEP_STOP = '8811e6df2a8e40f58a94cea26f8ebf14'
+
+function reportEnd(log: Log, outcome: HibernateOutcome): void {
+  const fields = {MESSAGE_ID: SLEEP_STOP, SLEEP: 'hibernate'}
+  if (outcome.kind === 'resumed') log.info('System returned from sleep state.', fields)
+  else log.error(`Failed to put system to sleep. System resumed again: ${causeText(outcome.cause)}`, fields)
 }
 
 /** One try. `figures` grow as things are measured, so that a failed try has them too. */

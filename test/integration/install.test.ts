@@ -12,7 +12,7 @@ const run = promisify(execFile)
 test('puts the units below a root directory and enables the daemon', async (t) => {
   const root = await install(t)
   const hibernate = readFileSync(path.join(root, 'usr/lib/systemd/system/systemd-hibernate.service.d/50-permafrost.conf'), 'utf8')
-  t.regex(hibernate, /^ExecStart=\nExecStart=\/usr\/bin\/permafrost hibernate$/m)
+  t.regex(hibernate, /^ExecStart=\nExecStart=\/usr\/lib\/permafrost\/sleep$/m)
   const logind = readFileSync(path.join(root, 'usr/lib/systemd/system/systemd-logind.service.d/50-permafrost.conf'), 'utf8')
   t.regex(logind, /^Environment=SYSTEMD_BYPASS_HIBERNATION_MEMORY_CHECK=1$/m)
   const wanted = path.join(root, 'etc/systemd/system/multi-user.target.wants/permafrostd.service')
