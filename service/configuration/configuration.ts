@@ -8,6 +8,10 @@ export interface Configuration {
   /** Memory that has to stay free for what still runs after the snapshot. */
   readonly overheadBytes: number
   readonly freezeTimeoutMs: number
+  /** Whether page cache that nobody maps and that is on disk is dropped rather than saved. */
+  readonly dropsPageCache: boolean
   /** 0: as many as there are CPUs. */
   readonly compressionThreads: number
+  /** Whether chunks are stored as they are while the disk is faster than the CPUs. */
+  readonly isCompressionAdaptive: boolean
 }

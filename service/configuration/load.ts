@@ -2,7 +2,7 @@ import {ConfigurationError} from '../errors.js'
 import {type Configuration} from './configuration.js'
 import {DIRECTORIES, readDropIns, readMainFile, type TextFile} from './drop-ins.js'
 import {type Assignment, parseSections} from './sections.js'
-import {parseAbsolutePath, parseInteger, parseSize, parseTimeSpan} from './values.js'
+import {parseAbsolutePath, parseBoolean, parseInteger, parseSize, parseTimeSpan} from './values.js'
 
 interface Field<Value> {
   readonly section: string
@@ -25,7 +25,7 @@ const FIELDS: {readonly [Name in keyof Configuration]: Field<Configuration[Name]
   overheadBytes: {
     section: 'Memory',
     key: 'Overhead',
-    fallback: 64 * 2 ** 20,
+    fallback: 24 * 2 ** 20,
     expected: "a size from '1M' to '1T'",
     parse: (text) => within(parseSize(text), 2 ** 20, 2 ** 40),
   },
@@ -36,12 +36,26 @@ const FIELDS: {readonly [Name in keyof Configuration]: Field<Configuration[Name]
     expected: "a time from '100ms' to '1h'",
     parse: (text) => within(parseTimeSpan(text), 100, 3_600_000),
   },
+  dropsPageCache: {
+    section: 'Memory',
+    key: 'DropPageCache',
+    fallback: true,
+    expected: "'yes' or 'no'",
+    parse: parseBoolean,
+  },
   compressionThreads: {
     section: 'Compression',
     key: 'Threads',
     fallback: 0,
     expected: "a number from '0' (one for each CPU) to '64'",
     parse: (text) => within(parseInteger(text), 0, 64),
+  },
+  isCompressionAdaptive: {
+    section: 'Compression',
+    key: 'Adaptive',
+    fallback: false,
+    expected: "'yes' or 'no'",
+    parse: parseBoolean,
   },
 }
 
@@ -94,12 +108,14 @@ function defaults(): Configuration {
     spareDevice: FIELDS.spareDevice.fallback,
     overheadBytes: FIELDS.overheadBytes.fallback,
     freezeTimeoutMs: FIELDS.freezeTimeoutMs.fallback,
+    dropsPageCache: FIELDS.dropsPageCache.fallback,
     compressionThreads: FIELDS.compressionThreads.fallback,
+    isCompressionAdaptive: FIELDS.isCompressionAdaptive.fallback,
   }
 }
 
 function fieldNames(): readonly (keyof Configuration)[] {
-  return ['spareDevice', 'overheadBytes', 'freezeTimeoutMs', 'compressionThreads']
+  return ['spareDevice', 'overheadBytes', 'dropsPageCache', 'freezeTimeoutMs', 'compressionThreads', 'isCompressionAdaptive']
 }
 
 function knownSections(): string {

@@ -34,6 +34,12 @@ export function parseTimeSpan(text: string): number | undefined {
   return Math.round(sumMs)
 }
 
+/** As systemd reads them: systemd.syntax(7). */
+export function parseBoolean(text: string): boolean | undefined {
+  if (/^(1|yes|y|true|t|on)$/i.test(text)) return true
+  return /^(0|no|n|false|f|off)$/i.test(text) ? false : undefined
+}
+
 export function parseInteger(text: string): number | undefined {
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined
 }

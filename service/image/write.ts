@@ -54,6 +54,8 @@ export interface WriteJob {
   readonly digest: Digest
   /** How many chunks are compressed at once. */
   readonly threads: number
+  /** Whether chunks may be stored as they are while the target is faster than the compressors. */
+  readonly isAdaptive: boolean
   readonly signal: AbortSignal
   readonly onProgress: (progress: WriteProgress) => void
   /** For error messages. */
@@ -183,7 +185,7 @@ class WriteRun {
   async #encode(slot: Slot, length: number): Promise<Encoded> {
     const asItIs = (): Encoded => ({bytes: pad(slot.raw, length), codec: 'stored', storedBytes: length})
     const remainingBytes = this.#job.streamBytes - this.#bytesRead + length
-    if (!this.#choice.shouldCompress({freeBytes: this.#job.target.freeBytes, remainingBytes})) return asItIs()
+    if (this.#job.isAdaptive && !this.#choice.shouldCompress({freeBytes: this.#job.target.freeBytes, remainingBytes})) return asItIs()
     const packed = await this.#compress(slot, length)
     const isSmaller = packed > 0 && packed < length
     return isSmaller ? {bytes: pad(slot.packed, packed), codec: 'lz4', storedBytes: packed} : asItIs()

@@ -1,4 +1,4 @@
-import {closeSync} from 'node:fs'
+import {closeSync, writeFileSync} from 'node:fs'
 import {constants, release} from 'node:os'
 import koffi from 'koffi'
 import type {DeviceNumber} from '../edge/device-number.js'
@@ -48,6 +48,8 @@ export interface Syscalls {
   kill(pid: number, signal: number): void
   /** Throws SnapshotError, and then everything is as before. */
   snapshotKernel(request: SnapshotRequest): SnapshotResult
+  /** Drops page cache that nobody maps and that is on disk: proc(5), /proc/sys/vm/drop_caches. */
+  dropPageCache(): void
   close(fd: number): void
   /** Through the kernel, not through PID 1, which may be frozen. */
   powerOff(): never
@@ -76,6 +78,7 @@ export function openSyscalls(): Syscalls {
       if (value < 0) throw new SystemCallError(`send signal ${signal} to process '${pid}'`, errno)
     },
     snapshotKernel: (request) => snapshotKernel(libc, request),
+    dropPageCache: () => writeFileSync('/proc/sys/vm/drop_caches', '1'),
     close: closeSync,
     powerOff() {
       const {errno} = libc.reboot(LINUX_REBOOT_CMD_POWER_OFF | 0)

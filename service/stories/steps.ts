@@ -50,6 +50,7 @@ export function takeSnapshot(
   frozen: FrozenProcesses,
   fileSystems: readonly PreparedFileSystem[],
 ): SnapshotResult {
+  if (configuration.dropsPageCache) syscalls.dropPageCache()
   return syscalls.snapshotKernel({
     overheadPages: Math.ceil(configuration.overheadBytes / PAGE_BYTES),
     freezerFd: frozen.fd,
@@ -89,6 +90,7 @@ export async function saveStream(machine: Machine, job: StreamJob): Promise<Writ
     lz4: machine.lz4,
     digest: machine.digest,
     threads: machine.host.compressionThreads,
+    isAdaptive: machine.configuration.isCompressionAdaptive,
     signal: job.signal,
     onProgress(progress) {
       if (isFirst) machine.faults.hit('first-chunk-written')

@@ -11,19 +11,24 @@ const parse = (text: string) => parseConfiguration([{file: '/etc/x.conf', text}]
 test('gives the defaults when nothing is configured', (t) => {
   t.deepEqual(parseConfiguration([]), {
     spareDevice: null,
-    overheadBytes: 64 * 2 ** 20,
+    overheadBytes: 24 * 2 ** 20,
+    dropsPageCache: true,
     freezeTimeoutMs: 20_000,
     compressionThreads: 0,
+    isCompressionAdaptive: false,
   })
 })
 
 test('reads every key into its field', (t) => {
-  const text = '[Image]\nSpare=/dev/vdb\n[Memory]\nOverhead=128M\n[Freeze]\nFreezeTimeoutSec=1min 30s\n[Compression]\nThreads=3'
+  const text = '[Image]\nSpare=/dev/vdb\n[Memory]\nOverhead=128M\nDropPageCache=no\n' +
+    '[Freeze]\nFreezeTimeoutSec=1min 30s\n[Compression]\nThreads=3\nAdaptive=on'
   t.deepEqual(parse(text), {
     spareDevice: '/dev/vdb',
     overheadBytes: 128 * 2 ** 20,
+    dropsPageCache: false,
     freezeTimeoutMs: 90_000,
     compressionThreads: 3,
+    isCompressionAdaptive: true,
   })
 })
 
@@ -36,6 +41,7 @@ for (const {text, line, value, expected} of [
   {text: '[Image]\nSpare=/dev/../etc/passwd', line: 2, value: '/dev/../etc/passwd', expected: /device/},
   {text: '[Memory]\n\nOverhead=lots', line: 3, value: 'lots', expected: /size/},
   {text: '[Freeze]\nFreezeTimeoutSec=0', line: 2, value: '0', expected: /time/},
+  {text: '[Memory]\nDropPageCache=perhaps', line: 2, value: 'perhaps', expected: /'yes' or 'no'/},
   {text: '[Compression]\nThreads=-1', line: 2, value: '-1', expected: /number/},
   {text: '[Compression]\nThread=1', line: 2, value: 'Thread=', expected: /Threads=/},
   {text: '[Imaje]\nSpare=/dev/vdb', line: 1, value: '[Imaje]', expected: /\[Image\]/},
@@ -60,9 +66,11 @@ test('lets a later name win, a later directory replace the same name, and /dev/n
   symlinkSync('/dev/null', path.join(admin, 'permafrost.conf.d/30-c.conf'))
   t.deepEqual(loadConfiguration([vendor, admin]), {
     spareDevice: '/dev/admin',
-    overheadBytes: 64 * 2 ** 20,
+    overheadBytes: 24 * 2 ** 20,
+    dropsPageCache: true,
     freezeTimeoutMs: 7000,
     compressionThreads: 1,
+    isCompressionAdaptive: false,
   })
 })
 

@@ -34,6 +34,7 @@ export class FakeKernel implements Syscalls {
   isFrozen = false
   isImageOpen = false
   poweredOff = 0
+  pageCacheDrops = 0
   readonly unfrozen: number[] = []
   readonly snapshots: SnapshotRequest[] = []
   /** Thrown by the call of that name, once it is set. */
@@ -72,6 +73,11 @@ export class FakeKernel implements Syscalls {
     this.#imageFd = openSync(streamFile, 'r')
     this.isImageOpen = true
     return {side, imageFd: this.#imageFd, figures}
+  }
+
+  dropPageCache(): void {
+    this.#fail('dropPageCache')
+    this.pageCacheDrops++
   }
 
   close(fd: number): void {

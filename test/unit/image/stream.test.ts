@@ -113,6 +113,7 @@ interface WriteOptions {
   readonly writeBlock?: ChunkTarget['write']
   readonly signal?: AbortSignal
   readonly onProgress?: WriteJob['onProgress']
+  readonly isAdaptive?: boolean
 }
 
 function write(device: DirectDevice, content: Buffer, options: WriteOptions = {}): Promise<WrittenStream> {
@@ -135,6 +136,7 @@ function write(device: DirectDevice, content: Buffer, options: WriteOptions = {}
     lz4,
     digest,
     threads: 2,
+    isAdaptive: options.isAdaptive ?? false,
     signal: options.signal ?? new AbortController().signal,
     onProgress: options.onProgress ?? (() => {}),
     where: 'spare',

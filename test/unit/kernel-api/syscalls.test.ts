@@ -51,6 +51,7 @@ function recordingSyscalls(): {syscalls: Syscalls; closed: number[]} {
     queryVersion: () => 1,
     kill: unexpected,
     snapshotKernel: unexpected,
+    dropPageCache: unexpected,
     close: (fd) => closed.push(fd),
     powerOff: unexpected,
   }

@@ -58,6 +58,15 @@ test('every file system is named to the kernel, with the memory that is to stay 
   ])
 })
 
+test('page cache is dropped before the snapshot, unless the configuration keeps it', async (t) => {
+  const {fake} = await hibernateUntilPowerOff(t)
+  t.is(fake.kernel.pageCacheDrops, 1)
+  const keeping = await fakeMachine(t, {side: 'resumed'})
+  const configuration = {...keeping.machine.configuration, dropsPageCache: false}
+  await hibernate(recordingRequest(), {...keeping.machine, configuration})
+  t.is(keeping.kernel.pageCacheDrops, 0)
+})
+
 test('whom the policy names goes on after the freeze, and nobody else', async (t) => {
   const fake = await fakeMachine(t, {side: 'resumed', needed: [needed(70), needed(71), needed(72)]})
   fake.kernel.gone = [71]
