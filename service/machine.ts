@@ -4,7 +4,6 @@ import {openDeviceMapper, type DeviceMapper} from './dm/device-mapper.js'
 import {openLibdevmapper} from './dm/libdevmapper.js'
 import {loadTemplates, type FillTemplate} from './dm/table.js'
 import {openBlockAccess, type BlockAccess} from './edge/block-access.js'
-import {exec} from './edge/exec.js'
 import {parseFaults, type Faults} from './edge/faults.js'
 import {openFiles, type Files} from './edge/files.js'
 import type {Log} from './edge/journal.js'
@@ -58,7 +57,7 @@ export interface MachineParts {
 export function openMachine({configuration, policy, log}: MachineParts): Machine {
   const files = openFiles()
   const digest = loadDigest()
-  const spare = new SpareDevice(configuration.spareDevice, {exec, files, digest})
+  const spare = new SpareDevice(configuration.spareDevice, {files, digest})
   return {
     configuration,
     syscalls: openSyscalls(),

@@ -8,12 +8,13 @@ import {readHeader} from '../image/read.js'
 import {decodeSuperblock, hasMagic, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
+import {openSignatures, type FindSignature} from './signature.js'
 import type {CowArea, CowSpace, ImageSession, ImageSink, SinkSummary} from './sink.js'
 import {attempt, openExclusive, openShared, readSuperblock, writeSuperblock} from './spare-access.js'
 import {SpareSession} from './spare-session.js'
 
 export interface SpareTools {
-  readonly exec: Exec
+  readonly exec?: Exec
   readonly files: Files
   readonly digest: Digest
 }
@@ -33,6 +34,7 @@ const WIPED_BYTES = 2 ** 20
 export class SpareDevice implements ImageSink, CowSpace {
   readonly #path: string | null
   readonly #tools: SpareTools
+  readonly #findSignature: FindSignature = openSignatures()
 
   /** `path` is null where no spare device is configured; then every call says so. */
   constructor(path: string | null, tools: SpareTools) {
@@ -47,7 +49,7 @@ export class SpareDevice implements ImageSink, CowSpace {
   async inspect(): Promise<SinkSummary> {
     const path = this.#requirePath()
     const superblock = await this.#inspectSuperblock(path)
-    await refuseForeignSignature(path, this.#tools.exec)
+    await refuseForeignSignature(path, this.#findSignature)
     return {
       state: superblock.state,
       imageId: superblock.imageId,
@@ -112,7 +114,7 @@ export class SpareDevice implements ImageSink, CowSpace {
   async setUp({isForced}: {readonly isForced: boolean}): Promise<Superblock> {
     const path = this.#requirePath()
     await using device = await openExclusive(path, this.#tools.files)
-    if (!isForced) await refuseForeignSignature(path, this.#tools.exec)
+    if (!isForced) await refuseForeignSignature(path, this.#findSignature)
     const deviceBytes = await device.sizeBytes()
     const superblock = layOutDevice({device: path, deviceBytes, deviceId: randomBytes(16).toString('hex')})
     await attempt('set up', path, async () => {
@@ -133,7 +135,7 @@ export class SpareDevice implements ImageSink, CowSpace {
     await using device = await openExclusive(path, this.#tools.files)
     const sector = await attempt('read', path, () => device.read(0, SUPERBLOCK_BYTES))
     if (!hasMagic(sector)) {
-      await refuseForeignSignature(path, this.#tools.exec)
+      await refuseForeignSignature(path, this.#findSignature)
       throw new SpareNotSetUpError(path)
     }
     const superblock = decodeSuperblock(sector, this.#tools.digest, path)

@@ -4,7 +4,6 @@ import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import type {ExecutionContext} from 'ava'
 import type {BlockAccess} from '../../../service/edge/block-access.js'
-import {exec} from '../../../service/edge/exec.js'
 import {NO_FAULTS, type Faults} from '../../../service/edge/faults.js'
 import type {Log} from '../../../service/edge/journal.js'
 import {loadTemplates, parseTable, printTable} from '../../../service/dm/table.js'
@@ -152,7 +151,7 @@ function newSpare(directory: string, tree: FakeTree) {
     blockDevices: {[path]: SPARE_NUMBER, ...tree.blockDevices},
     missing: tree.missing ?? [],
   })
-  return {files, spare: new SpareDevice(path, {exec, files, digest: loadDigest()})}
+  return {files, spare: new SpareDevice(path, {files, digest: loadDigest()})}
 }
 
 const zeroBlocks: BlockAccess = {

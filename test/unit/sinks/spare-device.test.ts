@@ -6,7 +6,6 @@ import {join} from 'node:path'
 import test from 'ava'
 import {allocateAligned} from '../../../service/edge/aligned.js'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
-import {exec} from '../../../service/edge/exec.js'
 import {openFiles} from '../../../service/edge/files.js'
 import {
   ImageError,
@@ -223,7 +222,7 @@ loopTest(`a device held by another is refused, by looking and by setting up${wit
 })
 
 function tools() {
-  return {exec, files: openFiles(), digest: loadDigest()}
+  return {files: openFiles(), digest: loadDigest()}
 }
 
 function newFile(mebibytes: number): string {

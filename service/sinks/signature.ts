@@ -1,0 +1,76 @@
+import {constants} from 'node:os'
+import koffi from 'koffi'
+import {SystemCallError} from '../errors.js'
+
+/** What else than ours lies on a device, as blkid(8) finds it with --probe. */
+export type Signature =
+  | {readonly kind: 'none'}
+  | {readonly kind: 'content'; readonly type: string}
+  | {readonly kind: 'partitions'; readonly type: string}
+  /** Several that contradict one another. */
+  | {readonly kind: 'ambivalent'}
+
+/** Reads the device on another thread. Throws SystemCallError when it cannot be read. */
+export type FindSignature = (device: string) => Promise<Signature>
+
+/** Through libblkid, since a process takes longer to start than the whole rest of a preflight. */
+export function openSignatures(): FindSignature {
+  const library = loadLibrary()
+  return async (device) => {
+    const probe = await library.open(device)
+    try {
+      library.enablePartitions(probe, 1)
+      library.enableSuperblocks(probe, 1)
+      const {answer, errno} = await library.probe(probe)
+      if (answer === NOTHING_FOUND) return {kind: 'none'}
+      if (answer === AMBIVALENT) return {kind: 'ambivalent'}
+      if (answer !== FOUND) throw new SystemCallError(`look for signatures on '${device}'`, errno || constants.errno.EIO)
+      return describe((name) => library.lookUp(probe, name))
+    } finally {
+      library.free(probe)
+    }
+  }
+}
+
+// What blkid_do_safeprobe() answers: blkid.h. Anything else is a failure.
+const FOUND = 0
+const NOTHING_FOUND = 1
+const AMBIVALENT = -2
+
+function describe(lookUp: (name: string) => string | null): Signature {
+  const content = lookUp('TYPE')
+  if (content !== null) return {kind: 'content', type: content}
+  const partitions = lookUp('PTTYPE')
+  return partitions === null ? {kind: 'none'} : {kind: 'partitions', type: partitions}
+}
+
+function loadLibrary() {
+  const library = koffi.load('libblkid.so.1')
+  const open = library.func('void *blkid_new_probe_from_filename(const char *path)')
+  const probe = library.func('int blkid_do_safeprobe(void *probe)')
+  const lookUp = library.func('int blkid_probe_lookup_value(void *probe, const char *name, _Out_ const char **value, size_t *length)')
+  return {
+    enablePartitions: library.func('int blkid_probe_enable_partitions(void *probe, int isWanted)'),
+    enableSuperblocks: library.func('int blkid_probe_enable_superblocks(void *probe, int isWanted)'),
+    free: library.func('void blkid_free_probe(void *probe)'),
+    open: (device: string): Promise<bigint> =>
+      new Promise((resolve, reject) => {
+        open.async(device, (error: Error | null, handle: bigint | null) => {
+          if (error) reject(error)
+          else if (handle === null) reject(new SystemCallError(`look for signatures on '${device}'`, koffi.errno()))
+          else resolve(handle)
+        })
+      }),
+    probe: (handle: bigint): Promise<{readonly answer: number; readonly errno: number}> =>
+      new Promise((resolve, reject) => {
+        probe.async(handle, (error: Error | null, answer: number) => {
+          if (error) reject(error)
+          else resolve({answer, errno: koffi.errno()})
+        })
+      }),
+    lookUp(handle: bigint, name: string): string | null {
+      const value: [string | null] = [null]
+      return lookUp(handle, name, value, null) === 0 ? value[0] : null
+    },
+  }
+}
