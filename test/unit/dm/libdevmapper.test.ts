@@ -44,7 +44,7 @@ driverTest(`a device is made, listed, read and removed${withoutDriver}`, async (
   t.deepEqual(await run({kind: 'table', device}), {kind: 'failed', errno: constants.errno.ENXIO})
 })
 
-driverTest(`a device held for a moment is removed when it is let go, and nothing else waits for that${withoutDriver}`, async (t) => {
+driverTest(`a device held for a moment is removed once it is let go, while other work goes on${withoutDriver}`, async (t) => {
   const run = openLibdevmapper()
   const device = `${randomBytes(4).toString('hex')}_permafrost_delme`
   const {number} = done(await run({kind: 'create', device, isPrivate: true})).info
