@@ -278,16 +278,6 @@ export class AbortedError extends FailedError {
   }
 }
 
-/** A program we started ended otherwise than with 0. */
-export class CommandError extends FailedError {
-  override readonly busName = 'org.permafrost1.Error.Command'
-
-  constructor(readonly command: string, readonly exitStatus: number | string, readonly output: string) {
-    const lastLine = output.trim().split('\n').at(-1) ?? ''
-    super(`Cannot run '${command}': it ended with ${exitStatus}${lastLine === '' ? '' : `, saying '${lastLine}'`}`)
-  }
-}
-
 /** Any other call of the kernel that failed. */
 export class SystemCallError extends FailedError {
   override readonly busName = 'org.permafrost1.Error.SystemCall'

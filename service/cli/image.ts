@@ -1,6 +1,5 @@
 import {loadConfiguration} from '../configuration/load.js'
 import {DirectDevice} from '../edge/direct-device.js'
-import {exec} from '../edge/exec.js'
 import {openFiles} from '../edge/files.js'
 import {ImageError, NoSpareDeviceError, UsageError} from '../errors.js'
 import {type Digest, loadDigest} from '../image/digest.js'
@@ -45,7 +44,7 @@ export async function runImage(given: Arguments, surroundings: Surroundings): Pr
   const device = given.words[1] ?? loadConfiguration().spareDevice
   if (device === null) throw new NoSpareDeviceError(null)
   const digest = loadDigest()
-  const spare = new SpareDevice(device, {exec, files: openFiles(), digest})
+  const spare = new SpareDevice(device, {files: openFiles(), digest})
   const answer = await action({device, spare, superblock: await spare.readSuperblock(), digest})
   if (given.flags.has('json')) surroundings.print(toJson({ok: true, ...answer}))
   else for (const [key, value] of Object.entries(answer)) surroundings.print(`${key.padEnd(14)} ${String(value)}`)

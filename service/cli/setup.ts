@@ -2,7 +2,6 @@ import {mkdirSync, renameSync, writeFileSync} from 'node:fs'
 import path from 'node:path'
 import {loadConfiguration} from '../configuration/load.js'
 import {parseAbsolutePath} from '../configuration/values.js'
-import {exec} from '../edge/exec.js'
 import {openFiles} from '../edge/files.js'
 import {NoSpareDeviceError, UsageError} from '../errors.js'
 import {loadDigest} from '../image/digest.js'
@@ -20,7 +19,7 @@ export async function setUp(given: Arguments, surroundings: Surroundings): Promi
   const files = openFiles()
   if (files.blockDevice(device) === null) throw new NoSpareDeviceError(device)
   if (!given.flags.has('yes')) await confirm(device, surroundings)
-  const spare = new SpareDevice(device, {exec, files, digest: loadDigest()})
+  const spare = new SpareDevice(device, {files, digest: loadDigest()})
   const superblock = await spare.setUp({isForced: given.flags.has('force')})
   writeDropIn(device)
   const {spareDevice} = loadConfiguration()

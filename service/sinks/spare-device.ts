@@ -1,6 +1,5 @@
 import {randomBytes} from 'node:crypto'
 import {allocateAligned} from '../edge/aligned.js'
-import type {Exec} from '../edge/exec.js'
 import type {Files} from '../edge/files.js'
 import {NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
@@ -14,7 +13,6 @@ import {attempt, openExclusive, openShared, readSuperblock, writeSuperblock} fro
 import {SpareSession} from './spare-session.js'
 
 export interface SpareTools {
-  readonly exec?: Exec
   readonly files: Files
   readonly digest: Digest
 }
