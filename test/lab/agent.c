@@ -18,7 +18,7 @@
  *
  * The identity is drawn once when the agent starts: whoever answers with the
  * same one after a boot has been resumed, not started.  A new session kills
- * what the one before still ran.
+ * what the one before still ran, and so does the host's absence for some seconds.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -40,6 +40,7 @@
 #define MAX_PORTS	8
 #define MAX_PAYLOAD	16384
 #define MAX_FRAME	(1 + MAX_PAYLOAD + 4)
+#define GRACE_MS	2000	/* a host that is away for longer has gone */
 #define INPUT_WINDOW	262144	/* the host keeps at most this much input unacknowledged */
 #define END		0xC0
 #define ESC		0xDB
@@ -51,6 +52,7 @@ enum end { END_EXITED, END_SIGNALLED, END_TIMED_OUT, END_NOT_STARTED };
 struct port {
 	int fd;
 	int connected;
+	int64_t away_since_ms;
 
 	unsigned char in[MAX_FRAME];
 	size_t in_len;
@@ -306,10 +308,20 @@ static void take_byte(struct port *p, unsigned char byte)
 		p->in[p->in_len++] = byte;
 }
 
-static void lose_host(struct port *p)
+/*
+ * The kernel tells of hosts that come and go by a work queue, data comes by an
+ * interrupt: a port can look deserted when the next session is under way already.
+ * So a session ends when the next begins, or when nobody was there for a while.
+ */
+static void miss_host(struct port *p)
 {
 	p->connected = 0;
-	p->in_len = p->in_escaped = p->in_too_long = 0;
+	p->away_since_ms = now_ms();
+}
+
+static void give_up_host(struct port *p)
+{
+	p->away_since_ms = 0;
 	p->out_len = p->out_done = 0;
 	kill_command(p);
 }
@@ -320,7 +332,7 @@ static void read_port(struct port *p)
 	ssize_t n = read(p->fd, buffer, sizeof(buffer));
 
 	if (n == 0) {
-		lose_host(p);
+		miss_host(p);
 		return;
 	}
 	for (ssize_t i = 0; i < n; i++)
@@ -421,8 +433,14 @@ static void look_for_host(struct port *p)
 {
 	struct pollfd poll_port = { .fd = p->fd, .events = POLLIN };
 
-	if (!p->connected && poll(&poll_port, 1, 0) >= 0 && !(poll_port.revents & POLLHUP))
+	if (p->connected)
+		return;
+	if (poll(&poll_port, 1, 0) >= 0 && !(poll_port.revents & POLLHUP)) {
 		p->connected = 1;
+		p->away_since_ms = 0;
+	} else if (p->away_since_ms && now_ms() - p->away_since_ms >= GRACE_MS) {
+		give_up_host(p);
+	}
 }
 
 static int open_ports(void)
@@ -516,7 +534,7 @@ static void serve_once(int signals)
 		if (events & POLLIN)
 			read_port(p);
 		else if (events & POLLHUP)
-			lose_host(p);
+			miss_host(p);
 		if (p->connected && !can_send(p))
 			write_port(p);
 		advance(p);

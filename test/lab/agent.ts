@@ -12,6 +12,7 @@ export const PORT_COUNT = 4
 /** The agent holds this much input of a command; see INPUT_WINDOW in agent.c. */
 const INPUT_WINDOW = 262144
 const HELLO_INTERVAL_MS = 50
+const PORT_POLL_MS = 5
 
 export interface Command {
   readonly argv: readonly string[]
@@ -201,5 +202,5 @@ async function* framesOf(socket: Socket): AsyncGenerator<Frame> {
 async function pause(signal: AbortSignal): Promise<void> {
   if (signal.aborted)
     throw new MachineError('All ports of the agent are in use')
-  await delay(HELLO_INTERVAL_MS)
+  await delay(PORT_POLL_MS)
 }

@@ -1,5 +1,5 @@
 // Starts QEMU for a machine and tells how it ended.
-import {spawn} from 'node:child_process'
+import {spawn, type ChildProcess} from 'node:child_process'
 import {closeSync, openSync, readFileSync} from 'node:fs'
 import {connect} from 'node:net'
 import {createInterface} from 'node:readline'
@@ -39,20 +39,32 @@ export async function startQemu(request: QemuRequest): Promise<ProcessIdentity> 
     : ['qemu-system-x86_64', args] as const
   const child = spawn(command, words, {stdio: ['ignore', log, log], detached: true})
   closeSync(log)
-  const failed = new Promise<never>((_, reject) => {
+  const started = new AbortController()
+  try {
+    await Promise.race([failureOf(child, command, request.qemuLog), answering(request.monitor, started.signal)])
+  } finally {
+    started.abort()
+    child.removeAllListeners()
+    child.on('error', () => {
+      // Whoever asks for the machine later sees that it is gone.
+    })
+  }
+  child.unref()
+  return identify(child.pid ?? 0)
+}
+
+async function failureOf(child: ChildProcess, command: string, qemuLog: string): Promise<never> {
+  return await new Promise((_, reject) => {
     child.on('error', error => {
       reject(hasCode(error, 'ENOENT')
         ? new LaboratoryError(`Cannot run '${command}': not installed, apt-get install qemu-system-x86`)
         : error)
     })
     child.on('exit', status => {
-      reject(new LaboratoryError(`Cannot start QEMU: exit status ${status ?? 'by signal'}\n${readFileSync(request.qemuLog, 'utf8').slice(-2000)}`))
+      const words = readFileSync(qemuLog, 'utf8').trim().split('\n').slice(-5).join('\n')
+      reject(new LaboratoryError(`Cannot start QEMU: exit status ${status ?? 'by signal'}\n${words}`))
     })
   })
-  await Promise.race([failed, answering(request.monitor)])
-  failed.catch(() => undefined)
-  child.unref()
-  return identify(child.pid ?? 0)
 }
 
 function qemuArguments(request: QemuRequest): string[] {
@@ -74,9 +86,9 @@ function qemuArguments(request: QemuRequest): string[] {
   ]
 }
 
-async function answering(monitor: string): Promise<void> {
+async function answering(monitor: string, stop: AbortSignal): Promise<void> {
   const patience = AbortSignal.timeout(20_000)
-  while (!await connects(monitor)) {
+  while (!await connects(monitor) && !stop.aborted) {
     if (patience.aborted)
       throw new LaboratoryError('Cannot start QEMU: its monitor does not answer')
     await delay(20)

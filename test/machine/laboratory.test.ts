@@ -42,6 +42,14 @@ test.serial('more commands run at once than there are ports', async t => {
   t.deepEqual(outputs.map(text => text.trim()), numbers)
 })
 
+test.serial('no command is lost when sessions follow one another quickly', async t => {
+  const worker = async (id: number) => {
+    for (let round = 0; round < 60; round++)
+      t.is(await inside(machine, ['echo', `${id} ${round}`]), `${id} ${round}\n`)
+  }
+  await Promise.all([1, 2, 3, 4, 5].map(worker))
+})
+
 test.serial('a file comes back as it went in', async t => {
   const directory = mkdtempSync(join(tmpdir(), 'permafrost-copy-'))
   const bytes = randomBytes(3_000_000)
