@@ -34,7 +34,7 @@ async function main(settings: Settings): Promise<void> {
   for (let number = 1; number <= settings.rounds; number++) {
     rounds.push({
       stock: await measure(machine, `${number}: stock lz4`, async () => await stock(machine, 'lz4')),
-      permafrost: await measure(machine, `${number}: Permafrost`, async () => await hibernate(machine, 'cli'))
+      permafrost: await measure(machine, `${number}: Permafrost`, async () => await hibernate(machine, 'systemctl'))
     })
   }
   const medians = mediansOf(rounds)
