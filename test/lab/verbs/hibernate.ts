@@ -4,6 +4,7 @@ import {MachineError, messageOf} from '../errors.js'
 import {attemptInside, inside} from '../execute.js'
 import {figuresOfImage, NO_FIGURES, readSpare, type Figures} from '../figures.js'
 import type {Machine} from '../machine.js'
+import {leaveStockPath} from '../stock-path.js'
 
 export type Via = 'systemctl' | 'dbus' | 'cli'
 
@@ -30,6 +31,7 @@ const ANSWER_PATIENCE_MS = 2_000
 
 export async function hibernate(machine: Machine, via: Via): Promise<Report> {
   using _held = await machine.lock()
+  await leaveStockPath(machine)
   const started = performance.now()
   const reason = await askAndWait(machine, REQUESTS[via], 'systemd-hibernate.service')
   const seconds = secondsSince(started)
@@ -64,7 +66,7 @@ async function judgeImage(machine: Machine): Promise<Judgement> {
  * Runs the request in the machine and waits for the power to go. Gives null then, or why it did not: a refusal,
  * a roll-back, a kernel that restarted. `unit` is the service that hibernates when the request itself returns at once.
  */
-export async function askAndWait(machine: Machine, argv: readonly string[], unit: string | null): Promise<string | null> {
+export async function askAndWait(machine: Machine, argv: readonly string[], unit: string): Promise<string | null> {
   const over = new AbortController()
   const patience = AbortSignal.timeout(SAVE_PATIENCE_MS)
   const before = await inside(machine, ['date', '+%s'])
@@ -75,7 +77,7 @@ export async function askAndWait(machine: Machine, argv: readonly string[], unit
   await inside(machine, [
     'systemd-run', '--quiet', `--unit=${request}`, '--property=RemainAfterExit=yes', '--', ...argv.map(escapeDollars)
   ])
-  const refused = watchForRefusal(machine, unit === null ? [request] : [request, unit], over.signal)
+  const refused = watchForRefusal(machine, [request, unit], over.signal)
   try {
     const ended = machine.ended(AbortSignal.any([patience, over.signal]))
     const first = await Promise.race([
