@@ -2,8 +2,9 @@
 import {statSync} from 'node:fs'
 import {open} from 'node:fs/promises'
 import {setTimeout as delay} from 'node:timers/promises'
-import {MachineError} from './errors.js'
+import {MachineError, messageOf} from './errors.js'
 import type {Machine} from './machine.js'
+import type {QemuEnd} from './qemu.js'
 import {ROOT_UUID} from './system.js'
 
 const CONSOLE_POLL_MS = 5
@@ -47,14 +48,18 @@ export async function boot(machine: Machine, options: BootOptions): Promise<Boot
 }
 
 async function whyNot(
-  machine: Machine, isLate: boolean, over: Promise<string | null>, thrown: unknown
+  machine: Machine, isLate: boolean, over: Promise<QemuEnd | null>, thrown: unknown
 ): Promise<string> {
   if (machine.isRunning && isLate)
     return `Machine '${machine.name}' does not come up`
   const end = machine.isRunning ? null : await over
-  return end === 'rebooted' ? `The kernel of '${machine.name}' restarted the machine`
-    : end === 'powered-off' ? `Machine '${machine.name}' switched itself off while it was starting`
-      : `Machine '${machine.name}' does not come up: ${thrown instanceof Error ? thrown.message : String(thrown)}`
+  switch (end) {
+  case 'gone': return `Machine '${machine.name}' was killed while it was starting`
+  case 'rebooted': return `The kernel of '${machine.name}' restarted the machine`
+  case 'powered-off': return `Machine '${machine.name}' switched itself off while it was starting`
+  case null: return `Machine '${machine.name}' does not come up: ${messageOf(thrown)}`
+  default: return end satisfies never
+  }
 }
 
 function commandLine(machine: Machine, extra: string): string {

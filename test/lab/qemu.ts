@@ -68,6 +68,8 @@ async function failureOf(child: ChildProcess, command: string, qemuLog: string):
 }
 
 function qemuArguments(request: QemuRequest): string[] {
+  // Port 0 is for consoles. Each port more than needed costs the driver two queues, at boot and at resume.
+  const portCount = request.agentPorts.length + 1
   const ports = request.agentPorts.flatMap((path, index) => [
     '-chardev', `socket,id=agent${index},path=${path},server=on,wait=off`,
     '-device', `virtserialport,chardev=agent${index},nr=${index + 1},name=permafrost.agent.${index}`
@@ -82,7 +84,7 @@ function qemuArguments(request: QemuRequest): string[] {
     '-kernel', request.kernel, '-initrd', request.initrd, '-append', request.commandLine,
     '-chardev', `file,id=console,path=${request.consoleLog},append=on`, '-serial', 'chardev:console',
     '-chardev', `socket,id=monitor,path=${request.monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control',
-    '-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci', ...ports, ...disks
+    '-device', 'virtio-rng-pci', '-device', `virtio-serial-pci,max_ports=${portCount}`, ...ports, ...disks
   ]
 }
 

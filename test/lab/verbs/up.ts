@@ -37,8 +37,8 @@ export const UP_DEFAULTS: UpOptions = {
   diesWithStarter: false
 }
 
-/** Emulated, a boot takes some 15 seconds, with the debugging kernel some 60. */
-const BOOT_PATIENCE_MS = 240_000
+/** Emulated, a boot takes some 15 seconds, with the debugging kernel two minutes and more. */
+const BOOT_PATIENCE_MS = 480_000
 
 export async function up(machine: Machine, options: UpOptions): Promise<void> {
   using _held = await machine.lock()
