@@ -5,7 +5,6 @@
  */
 #include "header.h"
 
-#include <lz4.h>
 #include <stdlib.h>
 #include <sys/utsname.h>
 #include <xxhash.h>
@@ -46,12 +45,14 @@ static int parse_kernel(struct header *header, const struct record *record,
 		return refuse(why, "the image's kernel record has %u bytes instead of %u",
 			      record->bytes, KERNEL_BYTES);
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-		if (!from[0] || !memchr(from, 0, field_bytes))
+		if (!from[0] || !is_padded_text(from, field_bytes))
 			return refuse(why, "the image's kernel record is malformed");
 		memcpy(fields[i], from, field_bytes);
 		from += field_bytes;
 	}
 	kernel->num_physpages = read_le64(record->payload + 264);
+	if (kernel->num_physpages >= QUANTITY_END)
+		return refuse(why, "the image's kernel record is malformed");
 	return 0;
 }
 
@@ -67,7 +68,7 @@ static int check_chunk(const struct chunk *chunk, u32 index,
 			      index, chunk->codec);
 	if (!chunk->raw_bytes || chunk->raw_bytes > chunk_raw_bytes ||
 	    !chunk->stored_bytes ||
-	    chunk->stored_bytes > (u32)LZ4_COMPRESSBOUND(chunk->raw_bytes) ||
+	    chunk->stored_bytes > chunk->raw_bytes ||
 	    (chunk->codec == CODEC_STORED &&
 	     chunk->stored_bytes != chunk->raw_bytes))
 		return refuse(why, "chunk %u has impossible lengths", index);
@@ -124,7 +125,7 @@ static int check_regions(const struct filesystem *filesystem,
 		const struct region region = filesystem_region(filesystem, i);
 
 		if (!region.bytes || region.bytes > REGION_BYTES_MAX ||
-		    region.offset > UINT64_MAX / 2)
+		    region.offset >= QUANTITY_END)
 			return refuse(why, "region %u of '%s' is out of bounds",
 				      i, filesystem->path);
 	}
@@ -169,6 +170,17 @@ malformed:
 	return refuse(why, "the image's record of a file system is malformed");
 }
 
+static int keep_text(struct text *text, const struct record *record,
+		     struct reason *why)
+{
+	if (text->start)
+		return refuse(why, "the image has two records of type 0x%x",
+			      record->type);
+	text->start = (const char *)record->payload;
+	text->bytes = record->bytes;
+	return 0;
+}
+
 static int parse_record(struct header *header, const struct record *record,
 			const struct superblock *superblock, struct reason *why)
 {
@@ -180,13 +192,9 @@ static int parse_record(struct header *header, const struct record *record,
 	case RECORD_FILESYSTEM:
 		return parse_filesystem(header, record, why);
 	case RECORD_FIGURES:
-		header->figures.start = (const char *)record->payload;
-		header->figures.bytes = record->bytes;
-		return 0;
+		return keep_text(&header->figures, record, why);
 	case RECORD_TEXT:
-		header->settings.start = (const char *)record->payload;
-		header->settings.bytes = record->bytes;
-		return 0;
+		return keep_text(&header->settings, record, why);
 	}
 	if (record->type & RECORD_OPTIONAL)
 		return 0;

@@ -32,7 +32,9 @@ static const char magic[16] = "PermafrostImage";
 static void decode(const u8 *sector, struct superblock *to)
 {
 	memset(to, 0, sizeof(*to));
-	memcpy(to->state, sector + AT_STATE, STATE_BYTES);
+	/* What has something behind its end is none of the states. */
+	if (is_padded_text(sector + AT_STATE, STATE_BYTES))
+		memcpy(to->state, sector + AT_STATE, STATE_BYTES);
 	memcpy(to->device_id, sector + AT_DEVICE_ID, sizeof(to->device_id));
 	memcpy(to->image_id, sector + AT_IMAGE_ID, sizeof(to->image_id));
 	to->device_bytes = read_le64(sector + AT_DEVICE_BYTES);
@@ -108,6 +110,32 @@ bool superblock_has_known_state(const struct superblock *superblock)
 	return false;
 }
 
+static bool has_quantities(const struct superblock *superblock)
+{
+	return superblock->device_bytes < QUANTITY_END &&
+	       superblock->created_unix_seconds < QUANTITY_END &&
+	       superblock->stored_bytes < QUANTITY_END &&
+	       superblock->stream_bytes < QUANTITY_END;
+}
+
+/* Aligned, behind the superblock, and not beyond the end of the device? */
+static bool is_area(const struct superblock *superblock, u64 offset, u64 bytes)
+{
+	return offset >= BLOCK_BYTES && !(offset % BLOCK_BYTES) &&
+	       is_inside(offset, bytes, 0, superblock->device_bytes);
+}
+
+static bool do_areas_overlap(const struct superblock *superblock)
+{
+	const u64 image_end = superblock->image_area_offset +
+			      superblock->image_area_bytes;
+	const u64 cow_end = superblock->cow_area_offset +
+			    superblock->cow_area_bytes;
+
+	return superblock->image_area_offset < cow_end &&
+	       superblock->cow_area_offset < image_end;
+}
+
 int superblock_check_layout(const struct superblock *superblock,
 			    const struct disk *disk, struct reason *why)
 {
@@ -115,13 +143,19 @@ int superblock_check_layout(const struct superblock *superblock,
 		return refuse(why, "'%s' has %llu bytes, fewer than the %llu it was set up with",
 			      disk->path, (unsigned long long)disk->bytes,
 			      (unsigned long long)superblock->device_bytes);
-	if (superblock->image_area_offset < BLOCK_BYTES ||
-	    superblock->image_area_offset % BLOCK_BYTES ||
-	    !is_inside(superblock->image_area_offset,
-		       superblock->image_area_bytes, 0,
-		       superblock->device_bytes))
+	if (!has_quantities(superblock))
+		return refuse(why, "a number in the superblock of '%s' is out of bounds",
+			      disk->path);
+	if (!is_area(superblock, superblock->image_area_offset,
+		     superblock->image_area_bytes))
 		return refuse(why, "the image area of '%s' is out of bounds",
 			      disk->path);
+	if (!is_area(superblock, superblock->cow_area_offset,
+		     superblock->cow_area_bytes))
+		return refuse(why, "the copy-on-write area of '%s' is out of bounds",
+			      disk->path);
+	if (do_areas_overlap(superblock))
+		return refuse(why, "the areas of '%s' overlap", disk->path);
 	if (superblock->header_offset % BLOCK_BYTES ||
 	    superblock->header_bytes % 8 || !superblock->header_bytes ||
 	    superblock->header_bytes > HEADER_BYTES_MAX ||

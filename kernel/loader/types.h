@@ -18,6 +18,9 @@ typedef uint64_t u64;
 /* Direct I/O is done in these units, which suit every logical sector size. */
 #define BLOCK_BYTES 4096U
 
+/* Sizes, places and times of the format are below: exact in every language. */
+#define QUANTITY_END (1ULL << 53)
+
 static inline u32 read_le32(const u8 *bytes)
 {
 	u32 value;
@@ -53,6 +56,14 @@ static inline bool is_zero(const u8 *bytes, size_t count)
 		if (bytes[i])
 			return false;
 	return true;
+}
+
+/* A text, at least one NUL, and nothing but NULs behind it? */
+static inline bool is_padded_text(const u8 *field, size_t bytes)
+{
+	const u8 *end = memchr(field, 0, bytes);
+
+	return end && is_zero(end, (size_t)(field + bytes - end));
 }
 
 #endif

@@ -55,6 +55,7 @@ export function decodeKernel(bytes: Buffer, where: string): KernelRecord {
   const read = (index: number): string => {
     const text = readPaddedText(bytes, index * UTS_BYTES, (index + 1) * UTS_BYTES)
     if (text === null) throw new ImageError(where, `${KERNEL_TEXTS[index]} of the kernel record has no end`)
+    if (text === '') throw new ImageError(where, `${KERNEL_TEXTS[index]} of the kernel record is empty`)
     return text
   }
   return {

@@ -84,12 +84,13 @@ export function hasMagic(bytes: Buffer): boolean {
 export function decodeSuperblock(bytes: Buffer, digest: Digest, where: string): Superblock {
   if (bytes.length < SUPERBLOCK_BYTES) throw new ImageError(where, 'the superblock is cut short')
   if (!hasMagic(bytes)) throw new ImageError(where, 'it has no Permafrost superblock')
-  if (bytes.readBigUInt64LE(DIGEST_OFFSET) !== digest.ofBytes(bytes.subarray(0, DIGEST_OFFSET))) {
-    throw new ImageError(where, 'the digest of the superblock is wrong')
-  }
+  // Before the digest: another version may have it elsewhere.
   const version = bytes.readUInt32LE(16)
   if (version !== FORMAT_VERSION) throw new ImageError(where, `its format version ${version} is unknown`)
   if (bytes.readUInt32LE(20) !== SUPERBLOCK_BYTES) throw new ImageError(where, 'superblock_bytes is not 512')
+  if (bytes.readBigUInt64LE(DIGEST_OFFSET) !== digest.ofBytes(bytes.subarray(0, DIGEST_OFFSET))) {
+    throw new ImageError(where, 'the digest of the superblock is wrong')
+  }
   const superblock: Superblock = {
     state: readState(bytes, where),
     deviceId: bytes.toString('hex', 40, 56),

@@ -45,6 +45,29 @@ export const DAMAGES: readonly Damage[] = [
     refused: /^the image area of '.*' is out of bounds$/,
   },
   {
+    what: 'has a copy-on-write area beyond the device',
+    damage: ({bytes}) => setSuperblock(bytes, SUPERBLOCK.cowAreaBytes, 8192n),
+    refused: /^the copy-on-write area of '.*' is out of bounds$/,
+  },
+  {
+    what: 'has areas that overlap',
+    damage: ({bytes}) => setSuperblock(bytes, SUPERBLOCK.cowAreaOffset, BigInt(PLACES.cowAreaOffset - 4096)),
+    refused: /^the areas of '.*' overlap$/,
+  },
+  {
+    what: 'has a time no number can hold',
+    damage: ({bytes}) => setSuperblock(bytes, SUPERBLOCK.created, 2n ** 53n),
+    refused: /^a number in the superblock of '.*' is out of bounds$/,
+  },
+  {
+    what: 'has something behind its state',
+    damage: ({bytes}) => {
+      bytes.writeUInt8(1, SUPERBLOCK.state + 15)
+      return seal(bytes)
+    },
+    refused: /is in the unknown state ''$/,
+  },
+  {
     what: 'has its header outside the image area',
     damage: ({bytes}) => setSuperblock(bytes, SUPERBLOCK.headerOffset, BigInt(PLACES.cowAreaOffset)),
     refused: /^the header section of '.*' is out of bounds$/,
@@ -113,6 +136,21 @@ export const EDITS: readonly Edit[] = [
     refused: /^the image has no list of chunks$/,
   },
   {what: 'two kernels', edit: records => [...records, ...records.slice(0, 1)], refused: /names its kernel twice$/},
+  {
+    what: 'a kernel with something behind its name',
+    edit: editPayload(RECORD.kernel, payload => writeU32(payload, 60, 1)),
+    refused: /kernel record is malformed$/,
+  },
+  {
+    what: 'figures twice',
+    edit: records => [...records, ...records.filter(({type}) => type === RECORD.figures)],
+    refused: /^the image has two records of type 0x80000004$/,
+  },
+  {
+    what: 'a chunk that became longer by compression',
+    edit: editPayload(RECORD.chunks, payload => writeU32(payload, chunkField(0, 'storedBytes'), 64 * 1024 + 1)),
+    refused: /^chunk 0 has impossible lengths$/,
+  },
   {what: 'two lists of chunks', edit: records => [...records, ...records.slice(1, 2)], refused: /lists its chunks twice$/},
   {
     what: 'more chunks than entries',

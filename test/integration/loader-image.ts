@@ -15,7 +15,9 @@ export const PLACES = {
 } as const
 
 /** Offsets inside the superblock. */
-export const SUPERBLOCK = {version: 16, state: 24, imageAreaBytes: 88, headerOffset: 112, headerBytes: 120} as const
+export const SUPERBLOCK = {
+  version: 16, state: 24, imageAreaBytes: 88, cowAreaOffset: 96, cowAreaBytes: 104, headerOffset: 112, headerBytes: 120, created: 136,
+} as const
 
 export const RECORD = {kernel: 1, chunks: 2, fileSystem: 3, figures: 0x80000004, text: 0x80000005} as const
 

@@ -34,6 +34,7 @@ const example: ImageHeader = {
 }
 
 const text = (maxLength: number) => fc.string({maxLength}).map((value) => value.replaceAll('\0', '').slice(0, maxLength))
+const name = text(19).map((value) => `x${value}`)
 const u64 = fc.bigInt({min: 0n, max: 2n ** 64n - 1n})
 const chunks: fc.Arbitrary<Chunk> = fc
   .record({
@@ -56,10 +57,10 @@ const lines = fc.dictionary(
 
 const headers: fc.Arbitrary<ImageHeader> = fc.record({
   kernel: fc.record({
-    sysname: text(20),
-    release: text(20),
-    version: text(20),
-    machine: text(20),
+    sysname: name,
+    release: name,
+    version: name,
+    machine: name,
     physicalPages: fc.maxSafeNat(),
   }),
   chunks: fc.array(chunks, {minLength: 1, maxLength: 20}),
