@@ -1,0 +1,76 @@
+// npm run fuzz -- MINUTES: libFuzzer on the loader's parsers, with sanitizers; what it learns stays in corpus/.
+import {existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync} from 'node:fs'
+import {spawn} from 'node:child_process'
+import {once} from 'node:events'
+import {tmpdir} from 'node:os'
+import {join} from 'node:path'
+import {attempt} from '../lab/tool.js'
+import {say} from '../lab/say.js'
+import {repository} from '../lab/places.js'
+import {makeSeeds} from './seeds.js'
+
+const EXIT_DONE = 0
+const EXIT_FOUND = 1
+const EXIT_USAGE = 2
+const EXIT_MISSING = 3
+
+const FUZZ = join(repository(), 'test/fuzz')
+const CORPUS = join(FUZZ, 'corpus')
+const FINDINGS = join(FUZZ, 'findings')
+const LOADER = join(repository(), 'kernel/loader')
+/** What stands between a device and a decompressed chunk; the rest of the loader sees no byte of an image. */
+const SOURCES = ['chunks', 'disk', 'header', 'inspect', 'regions', 'say', 'superblock'].map(name => join(LOADER, `${name}.c`))
+
+async function main(parameters: readonly string[]): Promise<number> {
+  const minutes = Number(parameters[0])
+  if (parameters.length !== 1 || !(minutes > 0)) {
+    say('Usage: npm run fuzz -- MINUTES')
+    return EXIT_USAGE
+  }
+  if ((await attempt('clang', ['--version'])).status !== 0) {
+    say("Cannot fuzz: clang is missing; apt-get install clang libclang-rt-14-dev liblz4-dev libxxhash-dev")
+    return EXIT_MISSING
+  }
+  const directory = mkdtempSync(join(tmpdir(), 'permafrost-fuzz-'))
+  try {
+    return await fuzz(directory, minutes)
+  } finally {
+    rmSync(directory, {recursive: true})
+  }
+}
+
+async function fuzz(directory: string, minutes: number): Promise<number> {
+  const program = join(directory, 'loader')
+  const built = await attempt('clang', [
+    '-g', '-O1', '-std=gnu11', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-fsanitize=fuzzer,address,undefined',
+    '-fno-sanitize-recover=all', `-I${LOADER}`, '-o', program, join(FUZZ, 'loader.c'), ...SOURCES,
+    '-Wl,--wrap=pages_allocate,--wrap=pages_free', '-llz4', '-lxxhash', '-lpthread'
+  ])
+  if (built.status !== 0) {
+    say(`Cannot build '${program}': ${built.stderr}`)
+    return EXIT_MISSING
+  }
+  const learnt = join(directory, 'learnt')
+  const seeds = join(directory, 'seeds')
+  for (const each of [learnt, seeds, CORPUS, FINDINGS]) mkdirSync(each, {recursive: true})
+  for (const {name, bytes} of await makeSeeds()) writeFileSync(join(seeds, name), bytes)
+  const status = await run(program, [
+    `-max_total_time=${Math.ceil(minutes * 60)}`, '-max_len=8192', '-close_fd_mask=1', '-timeout=20', '-print_final_stats=1',
+    `-artifact_prefix=${FINDINGS}/`, learnt, CORPUS, seeds
+  ])
+  // Only what reaches something that nothing kept so far does.
+  await run(program, ['-merge=1', '-close_fd_mask=3', CORPUS, seeds, learnt])
+  const findings = existsSync(FINDINGS) ? readdirSync(FINDINGS) : []
+  if (findings.length === 0) rmSync(FINDINGS, {recursive: true})
+  say(`fuzz: ${readdirSync(CORPUS).length} inputs in the corpus, ${findings.length} findings${findings.map(name => `\n${join(FINDINGS, name)}`).join('')}`)
+  return status === 0 && findings.length === 0 ? EXIT_DONE : EXIT_FOUND
+}
+
+/** Dies with us. */
+async function run(program: string, args: readonly string[]): Promise<number> {
+  const child = spawn('setpriv', ['--pdeathsig', 'SIGKILL', program, ...args], {stdio: ['ignore', 'ignore', 'inherit']})
+  const [code]: readonly unknown[] = await once(child, 'exit')
+  return typeof code === 'number' ? code : EXIT_FOUND
+}
+
+process.exitCode = await main(process.argv.slice(2))
