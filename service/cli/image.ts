@@ -1,13 +1,11 @@
 import {loadConfiguration} from '../configuration/load.js'
-import {DirectDevice} from '../edge/direct-device.js'
 import {openFiles} from '../edge/files.js'
-import {ImageError, NoSpareDeviceError, UsageError} from '../errors.js'
-import {type Digest, loadDigest} from '../image/digest.js'
-import {type ImageHeader} from '../image/header.js'
-import {loadLz4} from '../image/lz4.js'
-import {readChunks, readHeader} from '../image/read.js'
+import {NoSpareDeviceError, UsageError} from '../errors.js'
+import {loadDigest} from '../image/digest.js'
 import {type ImageState, type Superblock} from '../image/superblock.js'
 import {SpareDevice} from '../sinks/spare-device.js'
+import {copyImage} from './image-copy.js'
+import {verify} from './image-verify.js'
 import {type Arguments, demandRoot, EXIT_DONE, type Surroundings, toJson, wordAt} from './verb.js'
 
 /** What the next boot does on seeing each state: image/FORMAT.md. */
@@ -20,58 +18,70 @@ const NEXT_BOOT: Readonly<Record<ImageState, string>> = {
   aborted: 'Saving or resuming was given up; the next boot is an ordinary one.',
 }
 
-interface Subject {
-  readonly device: string
-  readonly spare: SpareDevice
-  readonly superblock: Superblock
-  readonly digest: Digest
-}
+type Action = (given: Arguments, surroundings: Surroundings) => Promise<Answer | null>
+type Answer = Readonly<Record<string, unknown>>
 
-const ACTIONS: Readonly<Record<string, (subject: Subject) => Promise<Readonly<Record<string, unknown>>>>> = {
-  show: async (subject) => describe(subject),
-  verify: async (subject) => ({...describe(subject), ...(await verify(subject))}),
-  discard: async (subject) => {
-    await subject.spare.invalidate()
-    return describe({...subject, superblock: await subject.spare.readSuperblock()})
+const ACTIONS: Readonly<Record<string, Action>> = {
+  show: async (given, surroundings) => {
+    demandRoot(surroundings, 'show the image')
+    return await show(openSpare(deviceOf(given)))
+  },
+  verify: async (given) => {
+    const answer = await verify(deviceOf(given), new AbortController().signal)
+    return {device: answer.source, state: answer.superblock.state, nextBoot: nextBootOf(answer), ...describeImage(answer.superblock), verified: true, ...answer.contents}
+  },
+  discard: async (given, surroundings) => {
+    demandRoot(surroundings, 'discard the image')
+    const spare = openSpare(deviceOf(given))
+    await spare.invalidate()
+    return await show(spare)
+  },
+  copy: async (given) => {
+    const source = wordAt(given, 1, 'a SOURCE')
+    const target = wordAt(given, 2, 'a TARGET')
+    const superblock = await copyImage({source, target, openSpare}, new AbortController().signal)
+    return target === '-' ? null : {source, target, ...describeImage(superblock), verified: true}
   },
 }
+const NAMES = 'show, verify, discard or copy'
 
 export async function runImage(given: Arguments, surroundings: Surroundings): Promise<number> {
-  const name = wordAt(given, 0, 'show, verify or discard')
+  const name = wordAt(given, 0, NAMES)
   const action = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined
-  if (action === undefined) throw new UsageError(`Cannot '${name}' an image: expected show, verify or discard`)
-  demandRoot(surroundings, `${name} the image`)
-  const device = given.words[1] ?? loadConfiguration().spareDevice
-  if (device === null) throw new NoSpareDeviceError(null)
-  const digest = loadDigest()
-  const spare = new SpareDevice(device, {files: openFiles(), digest})
-  const answer = await action({device, spare, superblock: await spare.readSuperblock(), digest})
+  if (action === undefined) throw new UsageError(`Cannot '${name}' an image: expected ${NAMES}`)
+  if ((given.words.length > 2) !== (name === 'copy')) {
+    throw new UsageError(`Cannot ${name} an image: the form is 'permafrost image ${name === 'copy' ? 'copy SOURCE TARGET' : `${name} [DEVICE]`}'`)
+  }
+  const answer = await action(given, surroundings)
+  // Where the image itself went to standard output, nothing else may.
+  if (answer === null) return EXIT_DONE
   if (given.flags.has('json')) surroundings.print(toJson({ok: true, ...answer}))
   else for (const [key, value] of Object.entries(answer)) surroundings.print(`${key.padEnd(14)} ${String(value)}`)
   return EXIT_DONE
 }
 
-function describe({device, superblock}: Subject): Readonly<Record<string, unknown>> {
-  const {state, imageId, createdUnixSeconds, storedBytes, streamBytes, imageAreaBytes, cowAreaBytes} = superblock
-  const image = {
-    imageId, created: new Date(createdUnixSeconds * 1000).toISOString(), storedBytes, streamBytes,
-  }
-  return {device, state, nextBoot: NEXT_BOOT[state], imageAreaBytes, cowAreaBytes, ...(superblock.headerBytes === 0 ? {} : image)}
+function deviceOf(given: Arguments): string {
+  const device = given.words[1] ?? loadConfiguration().spareDevice
+  if (device === null) throw new NoSpareDeviceError(null)
+  return device
 }
 
-/** Reads all of it, as the loader will: a wrong bit anywhere throws ImageError. */
-async function verify({device, superblock, digest}: Subject): Promise<Readonly<Record<string, unknown>>> {
-  await using source = await DirectDevice.openForReading(device)
-  const job = {source, superblock, digest, lz4: loadLz4(), where: device}
-  const header = await readHeader(job)
-  let bytes = 0
-  for await (const chunk of readChunks(job, header, new AbortController().signal)) bytes += chunk.length
-  if (bytes !== superblock.streamBytes) {
-    throw new ImageError(device, `the stream has ${bytes} bytes and should have ${superblock.streamBytes}`)
-  }
-  return {verified: true, ...describeHeader(header)}
+function openSpare(device: string): SpareDevice {
+  return new SpareDevice(device, {files: openFiles(), digest: loadDigest()})
 }
 
-function describeHeader({kernel, chunks, fileSystems}: ImageHeader): Readonly<Record<string, unknown>> {
-  return {kernel: kernel.release, chunks: chunks.length, fileSystems: fileSystems.map(({path}) => path).join(' ')}
+async function show(spare: SpareDevice): Promise<Answer> {
+  const superblock = await spare.readSuperblock()
+  const {state, imageAreaBytes, cowAreaBytes} = superblock
+  return {device: spare.name, state, nextBoot: NEXT_BOOT[state], imageAreaBytes, cowAreaBytes, ...describeImage(superblock)}
+}
+
+/** A stream lies on no device that a boot would look at. */
+function nextBootOf({isStream, superblock}: {readonly isStream: boolean; readonly superblock: Superblock}): string {
+  return isStream ? "It can be resumed after 'permafrost image copy' has put it on a spare device." : NEXT_BOOT[superblock.state]
+}
+
+function describeImage({imageId, createdUnixSeconds, storedBytes, streamBytes, headerBytes}: Superblock): Answer {
+  if (headerBytes === 0) return {}
+  return {imageId, created: new Date(createdUnixSeconds * 1000).toISOString(), storedBytes, streamBytes}
 }

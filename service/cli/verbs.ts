@@ -61,11 +61,11 @@ export const VERBS: readonly Verb[] = [
   },
   {
     name: 'image',
-    parameters: 'show|verify|discard [DEVICE]',
-    summary: 'Look at the image on the spare device, check every bit of it, or forget it',
-    example: 'permafrost image verify /dev/disk/by-id/ata-SPARE_123',
+    parameters: 'show|verify|discard [DEVICE|FILE|-], copy SOURCE TARGET',
+    summary: 'Look at an image, check every bit of it, forget it, or carry it elsewhere',
+    example: 'permafrost image verify; permafrost image copy /dev/spare - | ssh host permafrost image copy - /dev/other',
     flags: {},
-    words: [1, 2],
+    words: [1, 3],
     load: async () => (await import('./image.js')).runImage,
   },
 ]

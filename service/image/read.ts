@@ -23,15 +23,20 @@ export interface ReadJob {
 
 /** The header section, believed only when its digest is right and all chunks lie where they may. */
 export async function readHeader(job: Omit<ReadJob, 'lz4'>): Promise<ImageHeader> {
+  const header = decodeHeader(await readHeaderBytes(job), job.where)
+  checkSums(header.chunks, job.superblock, job.where)
+  return header
+}
+
+/** The header section as it lies there, when its digest is right. */
+export async function readHeaderBytes(job: Omit<ReadJob, 'lz4'>): Promise<Buffer> {
   const {superblock, where} = job
   if (superblock.headerBytes === 0) throw new ImageError(where, 'there is no image on it')
   const bytes = await read(job, superblock.headerOffset, superblock.headerBytes)
   if (job.digest.ofBytes(bytes) !== superblock.headerDigest) {
     throw new ImageError(where, 'the digest of the header section is wrong')
   }
-  const header = decodeHeader(bytes, where)
-  checkSums(header.chunks, superblock, where)
-  return header
+  return bytes
 }
 
 /**
@@ -77,7 +82,8 @@ async function read(job: Omit<ReadJob, 'lz4'>, offset: number, length: number): 
   }
 }
 
-function checkSums(chunks: readonly Chunk[], superblock: Superblock, where: string): void {
+/** All chunks inside the image area, and together as long as the superblock says. Throws ImageError. */
+export function checkSums(chunks: readonly Chunk[], superblock: Superblock, where: string): void {
   const outside = chunks.findIndex((chunk) => chunk.offset + chunk.storedBytes > superblock.imageAreaBytes)
   if (outside >= 0) throw new ImageError(where, `chunk ${outside} lies outside the image area`)
   const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, 0)

@@ -43,6 +43,8 @@ export interface CompletedImage {
   readonly header: Buffer
   readonly storedBytes: number
   readonly streamBytes: number
+  /** Of an image that was made earlier and is copied; without it the image is made now. */
+  readonly createdUnixSeconds?: number
 }
 
 /** Where file systems write while the image is saved: never on a file system. */

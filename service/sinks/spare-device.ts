@@ -82,12 +82,13 @@ export class SpareDevice implements ImageSink, CowSpace {
     return {device, offsetBytes: superblock.cowAreaOffset, bytes: superblock.cowAreaBytes}
   }
 
-  async begin(): Promise<ImageSession> {
+  /** `imageId` is that of an image that is copied here; a new one has its own. */
+  async begin(imageId: string = randomBytes(16).toString('hex')): Promise<ImageSession> {
     const path = this.#requirePath()
     const device = await openShared(path)
     try {
       const former = await readSuperblock(device, path, this.#tools.digest)
-      const superblock = {...withoutImage(former, 'writing'), imageId: randomBytes(16).toString('hex')}
+      const superblock = {...withoutImage(former, 'writing'), imageId}
       await writeSuperblock(device, path, superblock, this.#tools.digest)
       return new SpareSession({path, device, superblock, digest: this.#tools.digest})
     } catch (error) {

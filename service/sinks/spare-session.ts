@@ -61,7 +61,7 @@ export class SpareSession implements ImageSession {
         headerOffset,
         headerBytes: image.header.length,
         headerDigest: this.#digest.ofBytes(image.header),
-        createdUnixSeconds: Math.floor(Date.now() / 1000),
+        createdUnixSeconds: image.createdUnixSeconds ?? Math.floor(Date.now() / 1000),
         storedBytes: image.storedBytes,
         streamBytes: image.streamBytes,
       },

@@ -14,7 +14,9 @@ for (const {line, complaint} of [
   {line: 'setup relative', complaint: /expected a device/},
   {line: 'setup /etc/passwd --yes', complaint: /expected a device/},
   {line: 'image', complaint: /the form is 'permafrost image show/},
-  {line: 'image burn', complaint: /expected show, verify or discard/},
+  {line: 'image burn', complaint: /expected show, verify, discard or copy/},
+  {line: 'image copy', complaint: /the form is 'permafrost image copy SOURCE TARGET'/},
+  {line: 'image verify - /dev/null', complaint: /the form is 'permafrost image verify \[DEVICE\]'/},
   {line: 'check --jason', complaint: /Unknown option '--jason'/},
   {line: 'check --watch', complaint: /Unknown option '--watch'/},
 ]) {
