@@ -1,6 +1,6 @@
 // The upper layer of the root file system: what is installed of this repository, and the laboratory's agent.
-import {cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync} from 'node:fs'
-import {dirname, join} from 'node:path'
+import {mkdirSync, symlinkSync, writeFileSync} from 'node:fs'
+import {join} from 'node:path'
 import {digestOf, digestOfPath} from './cache.js'
 import {repository} from './places.js'
 import {run} from './tool.js'
@@ -19,9 +19,7 @@ KillMode=process
 WantedBy=multi-user.target
 `
 
-/** What lies in units/ knows where it belongs. */
-const INSTALLERS = ['units/install.sh', 'units/initramfs/install.sh']
-
+/** What units/stage.sh installs is made of these. */
 const INSTALLED = ['service', 'units', 'dm-tables', 'kernel/loader', 'package.json', 'package-lock.json', 'tsconfig.json']
 
 /** Everything of the repository that ends up in the machine, as one digest. */
@@ -34,12 +32,11 @@ export function projectDigest(): string {
 export async function installProject(tree: string): Promise<void> {
   await installAgent(tree)
   await installPayload(tree)
-  await installService(join(tree, 'usr/lib/permafrost'))
-  for (const installer of INSTALLERS.map(path => join(repository(), path)).filter(path => existsSync(path)))
-    await run('bash', [installer, tree], {cwd: repository()})
+  await run('bash', [join(repository(), 'units/stage.sh'), tree], {cwd: repository()})
 }
 
-async function installAgent(tree: string): Promise<void> {
+/** The agent, without which nobody talks to the machine. */
+export async function installAgent(tree: string): Promise<void> {
   const home = join(tree, 'usr/lib/permafrost-lab')
   mkdirSync(home, {recursive: true})
   await compile(join(repository(), 'test/lab/agent.c'), join(home, 'agent'))
@@ -59,52 +56,4 @@ async function installPayload(tree: string): Promise<void> {
 
 async function compile(source: string, target: string): Promise<void> {
   await run('gcc', ['-O2', '-static', '-Wall', '-Wextra', '-Werror', '-pthread', '-o', target, source])
-}
-
-async function installService(home: string): Promise<void> {
-  mkdirSync(home, {recursive: true})
-  await run('node', [
-    join(repository(), 'node_modules/typescript/bin/tsc'), '--project', join(repository(), 'tsconfig.json'),
-    '--noCheck', '--outDir', home
-  ], {cwd: repository()})
-  for (const name of ['package.json', 'dm-tables'])
-    cpSync(join(repository(), name), join(home, name), {recursive: true})
-  // What is not TypeScript but read at run time, such as the D-Bus description, lies beside the code.
-  cpSync(join(repository(), 'service'), join(home, 'service'), {
-    recursive: true,
-    filter: source => !/\.(ts|md)$/.test(source)
-  })
-  for (const name of productionPackages(join(repository(), 'node_modules')))
-    copyPackage(name, join(home, 'node_modules'))
-}
-
-function copyPackage(name: string, target: string): void {
-  mkdirSync(dirname(join(target, name)), {recursive: true})
-  cpSync(join(repository(), 'node_modules', name), join(target, name), {recursive: true, verbatimSymlinks: true})
-}
-
-/** The packages the service needs at run time, with all they need themselves; those of other platforms are not there. */
-export function productionPackages(modules: string): string[] {
-  const found = new Set<string>()
-  const pending = Object.keys(dependenciesOf(join(modules, '..', 'package.json')))
-  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
-    const description = join(modules, name, 'package.json')
-    if (found.has(name) || !existsSync(description))
-      continue
-    found.add(name)
-    pending.push(...Object.keys(dependenciesOf(description)))
-  }
-  return [...found].sort()
-}
-
-function dependenciesOf(description: string): Record<string, unknown> {
-  const parsed: unknown = JSON.parse(readFileSync(description, 'utf8'))
-  return {...fieldOf(parsed, 'dependencies'), ...fieldOf(parsed, 'optionalDependencies')}
-}
-
-function fieldOf(value: unknown, name: string): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null)
-    return {}
-  const field = Object.entries(value).find(([key]) => key === name)?.[1] as unknown
-  return typeof field === 'object' && field !== null ? {...field} : {}
 }
