@@ -32,6 +32,15 @@ install_program() { # DIST NODE_MODULES
   put 644 "$repository/service/bus/org.permafrost1.xml" /usr/lib/permafrost/service/bus/org.permafrost1.xml
 }
 
+install_documentation() {
+  local page
+  for page in "$units"/man/*.[1-8]; do
+    put 644 "$page" "/usr/share/man/man${page##*.}/${page##*/}"
+  done
+  put 644 "$units/completions/permafrost.bash" /usr/share/bash-completion/completions/permafrost
+  put 644 "$units/completions/_permafrost" /usr/share/zsh/vendor-completions/_permafrost
+}
+
 install_units() {
   local system=/usr/lib/systemd
   put 755 "$units/permafrost" /usr/bin/permafrost
@@ -46,6 +55,7 @@ install_units() {
   put 644 "$units/dbus/org.permafrost1.conf" /usr/share/dbus-1/system.d/org.permafrost1.conf
   put 644 "$units/polkit/org.permafrost1.policy" /usr/share/polkit-1/actions/org.permafrost1.policy
   install -d "$root/etc/permafrost/permafrost.conf.d" "$root/etc/permafrost/policy.d"
+  install_documentation
   # What the administrator wrote stays.
   [ -e "$root/etc/permafrost/permafrost.conf" ] ||
     put 644 "$units/configuration/permafrost.conf" /etc/permafrost/permafrost.conf

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Sees to what demo, tests and bench need on a bare Debian 12 with Node: Debian packages through
 # apt-get, and node_modules as package-lock.json names them. Says what it does; does nothing when
-# all is there.
+# all is there. Arguments are Debian packages that the caller needs beside these.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.."
 packages=(
     mmdebstrap qemu-system-x86 e2fsprogs xfsprogs zstd kmod util-linux cpio dmsetup
     gcc libc6-dev make patch bc bison flex libelf-dev libssl-dev ccache xz-utils
-    linux-source-6.12 debian-archive-keyring dbus polkitd python3-minimal libxxhash-dev liblz4-dev
+    linux-source-6.12 debian-archive-keyring dbus polkitd python3-minimal man-db libxxhash-dev liblz4-dev
+    "$@"
 )
 
 say() {

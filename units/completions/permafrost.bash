@@ -1,0 +1,38 @@
+# Completion of permafrost(1) for bash.	-*- shell-script -*-
+
+_permafrost()
+{
+	local word verb verbs
+
+	word=${COMP_WORDS[COMP_CWORD]}
+	verb=${COMP_WORDS[1]-}
+	verbs="hibernate check status needed abort setup image"
+	COMPREPLY=()
+	if ((COMP_CWORD == 1)); then
+		mapfile -t COMPREPLY < <(compgen -W "$verbs --help" -- "$word")
+		return
+	fi
+	case $verb:$word in
+	status:-*)
+		mapfile -t COMPREPLY < <(compgen -W "--watch --json --help" -- "$word")
+		;;
+	setup:-*)
+		mapfile -t COMPREPLY < <(compgen -W "--yes --force --json --help" -- "$word")
+		;;
+	*:-*)
+		mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$word")
+		;;
+	setup:*)
+		mapfile -t COMPREPLY < <(compgen -f -- "${word:-/dev/disk/by-id/}")
+		;;
+	image:*)
+		if ((COMP_CWORD == 2)); then
+			mapfile -t COMPREPLY < <(compgen -W "show verify discard" -- "$word")
+		else
+			mapfile -t COMPREPLY < <(compgen -f -- "${word:-/dev/disk/by-id/}")
+		fi
+		;;
+	esac
+}
+
+complete -F _permafrost permafrost
