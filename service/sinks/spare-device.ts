@@ -4,7 +4,7 @@ import type {Files} from '../edge/files.js'
 import {NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
 import {readHeader} from '../image/read.js'
-import {decodeSuperblock, hasMagic, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
+import {decodeSuperblock, hasMagic, NO_ID, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
 import {openSignatures, type FindSignature} from './signature.js'
@@ -104,6 +104,14 @@ export class SpareDevice implements ImageSink, CowSpace {
   /** Forgets the image that may be there. */
   async invalidate(): Promise<void> {
     await this.#change((superblock) => withoutImage(superblock, 'empty'))
+  }
+
+  /** Throws what setUp() would, and changes nothing. */
+  async refuseUnlessFree({isForced}: {readonly isForced: boolean}): Promise<void> {
+    const path = this.#requirePath()
+    await using device = await openExclusive(path, this.#tools.files)
+    if (!isForced) await refuseForeignSignature(path, this.#findSignature)
+    layOutDevice({device: path, deviceBytes: await device.sizeBytes(), deviceId: NO_ID})
   }
 
   /**

@@ -67,6 +67,8 @@ for (const [name, command, options, message] of signatures) {
     execFileSync(command, [...options, path], {stdio: 'ignore'})
     const spare = new SpareDevice(path, tools())
     await t.throwsAsync(spare.inspect(), {instanceOf: SpareInUseError, message})
+    await t.throwsAsync(spare.refuseUnlessFree({isForced: false}), {instanceOf: SpareInUseError, message})
+    await t.notThrowsAsync(spare.refuseUnlessFree({isForced: true}))
     await t.throwsAsync(spare.setUp({isForced: false}), {instanceOf: SpareInUseError, message})
   })
   run(`${name} is overwritten when that is forced${missing}`, async (t) => {
@@ -97,6 +99,7 @@ test('a device smaller than when it was set up is refused', async (t) => {
 })
 
 test('a device too small for any image cannot be set up', async (t) => {
+  await t.throwsAsync(newSpare(16).refuseUnlessFree({isForced: false}), {instanceOf: SpareTooSmallError})
   await t.throwsAsync(newSpare(16).setUp({isForced: false}), {instanceOf: SpareTooSmallError})
 })
 
