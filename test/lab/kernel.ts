@@ -3,7 +3,7 @@ import {spawn} from 'node:child_process'
 import {
   closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync, writeFileSync
 } from 'node:fs'
-import {basename, join} from 'node:path'
+import {join} from 'node:path'
 import {createInterface} from 'node:readline'
 import {cacheDirectory, cached, digestOf, digestOfPath} from './cache.js'
 import {LaboratoryError} from './errors.js'
@@ -45,7 +45,7 @@ export async function provideKernel(request: KernelRequest): Promise<Kernel> {
   return {image: join(directory, 'bzImage'), release, about: directory}
 }
 
-function kernelDigest(request: KernelRequest): string {
+export function kernelDigest(request: KernelRequest): string {
   if (!existsSync(TARBALL))
     throw new LaboratoryError(`Cannot read '${TARBALL}': not installed, apt-get install linux-source-6.12`)
   const tarball = statSync(TARBALL)
@@ -64,15 +64,29 @@ function fragments(request: KernelRequest): string[] {
   return ['base.config', ...(request.isDebug ? ['debug.config'] : [])].map(name => join(config, name))
 }
 
-async function buildKernel(target: string, request: KernelRequest): Promise<void> {
+/** Two kernels that differ must not look alike to an image: the number after '#' in uname -v is of the digest. */
+export function kernelNumber(request: KernelRequest): string {
+  return String(Number.parseInt(kernelDigest(request).slice(0, 7), 16))
+}
+
+/** The source tree with the series applied; whoever changes it holds the lock of the cache of kernels. */
+export async function applySeries(request: KernelRequest): Promise<string> {
   const tree = join(cacheDirectory(), request.isDebug ? 'kernel-tree-debug' : 'kernel-tree')
   mkdirSync(tree, {recursive: true})
-  const kernel = join(repository(), 'kernel')
+  await runSaying(join(repository(), 'kernel/apply.sh'), [join(tree, 'linux'), TARBALL], {})
+  return tree
+}
+
+/** Builds what changed since the last build of that tree. */
+export async function buildObjects(tree: string, request: KernelRequest): Promise<void> {
   say(`kernel: building${request.isDebug ? ' with debugging' : ''}, about ten minutes on two cores when nothing is cached`)
-  await runSaying(join(kernel, 'apply.sh'), [join(tree, 'linux'), TARBALL], {})
-  // Two kernels that differ must not look alike to an image: the number after '#' in uname -v is of the digest.
-  const number = String(Number.parseInt(basename(kernelDigest(request)).slice(0, 7), 16))
-  await runSaying(join(kernel, 'build.sh'), [tree, ...fragments(request)], {KBUILD_BUILD_VERSION: number})
+  await runSaying(
+    join(repository(), 'kernel/build.sh'), [tree, ...fragments(request)], {KBUILD_BUILD_VERSION: kernelNumber(request)})
+}
+
+async function buildKernel(target: string, request: KernelRequest): Promise<void> {
+  const tree = await applySeries(request)
+  await buildObjects(tree, request)
   const objects = join(tree, 'o')
   copyFileSync(join(objects, 'arch/x86/boot/bzImage'), join(target, 'bzImage'))
   copyFileSync(join(objects, '.config'), join(target, 'config'))
@@ -82,7 +96,10 @@ async function buildKernel(target: string, request: KernelRequest): Promise<void
   writeFileSync(join(target, 'release'), release)
 }
 
-async function runSaying(script: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<void> {
+/** Runs a script of the repository whose lines are for the person in front of it. */
+export async function runSaying(
+  script: string, args: readonly string[], env: Readonly<Record<string, string>>
+): Promise<void> {
   const child = spawn(script, [...args], {stdio: ['ignore', 'pipe', 'pipe'], env: {...process.env, ...env}})
   const ended = new Promise<number | null>((resolve, reject) => {
     child.on('error', reject)
@@ -99,7 +116,7 @@ async function runSaying(script: string, args: readonly string[], env: Readonly<
   follow(child.stderr)
   const status = await ended
   if (status !== 0)
-    throw new LaboratoryError(`Cannot build the kernel: ${last.slice(-5).join('\n')}`)
+    throw new LaboratoryError(`Cannot run '${script}': ${last.slice(-5).join('\n')}`)
 }
 
 /** The version string a bzImage carries: Documentation/arch/x86/boot.rst, kernel_version at 0x20e. */
