@@ -80,13 +80,20 @@ export function hasMagic(bytes: Buffer): boolean {
   return bytes.toString('latin1', 0, MAGIC.length) === MAGIC
 }
 
+/** What stands at the same place in all versions: FORMAT.md. */
+export function formatVersionOf(bytes: Buffer): number {
+  return bytes.readUInt32LE(16)
+}
+
 /** `where` names the device in the error. Throws ImageError. */
 export function decodeSuperblock(bytes: Buffer, digest: Digest, where: string): Superblock {
   if (bytes.length < SUPERBLOCK_BYTES) throw new ImageError(where, 'the superblock is cut short')
   if (!hasMagic(bytes)) throw new ImageError(where, 'it has no Permafrost superblock')
   // Before the digest: another version may have it elsewhere.
-  const version = bytes.readUInt32LE(16)
-  if (version !== FORMAT_VERSION) throw new ImageError(where, `its format version ${version} is unknown`)
+  const version = formatVersionOf(bytes)
+  if (version !== FORMAT_VERSION) {
+    throw new ImageError(where, `its format is version ${version}, and only version ${FORMAT_VERSION} can be read`)
+  }
   if (bytes.readUInt32LE(20) !== SUPERBLOCK_BYTES) throw new ImageError(where, 'superblock_bytes is not 512')
   if (bytes.readBigUInt64LE(DIGEST_OFFSET) !== digest.ofBytes(bytes.subarray(0, DIGEST_OFFSET))) {
     throw new ImageError(where, 'the digest of the superblock is wrong')

@@ -1,10 +1,10 @@
 import {randomBytes} from 'node:crypto'
 import {allocateAligned} from '../edge/aligned.js'
 import type {Files} from '../edge/files.js'
-import {NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
+import {ImageError, NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
 import {readHeader} from '../image/read.js'
-import {decodeSuperblock, hasMagic, NO_ID, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
+import {decodeSuperblock, FORMAT_VERSION, formatVersionOf, hasMagic, NO_ID, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
 import {openSignatures, type FindSignature} from './signature.js'
@@ -144,6 +144,10 @@ export class SpareDevice implements ImageSink, CowSpace {
     if (!hasMagic(sector)) {
       await refuseForeignSignature(path, this.#findSignature)
       throw new SpareNotSetUpError(path)
+    }
+    const version = formatVersionOf(sector)
+    if (version !== FORMAT_VERSION) {
+      throw new ImageError(path, `its format is version ${version}, this program's ${FORMAT_VERSION}; 'permafrost setup ${path}' claims it anew`)
     }
     const superblock = decodeSuperblock(sector, this.#tools.digest, path)
     const availableBytes = await device.sizeBytes()

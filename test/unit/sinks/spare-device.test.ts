@@ -103,6 +103,16 @@ test('a device too small for any image cannot be set up', async (t) => {
   await t.throwsAsync(newSpare(16).setUp({isForced: false}), {instanceOf: SpareTooSmallError})
 })
 
+test('a device of another format version is refused, saying what to do, and can be set up anew', async (t) => {
+  const path = newFile(64)
+  const spare = new SpareDevice(path, tools())
+  await spare.setUp({isForced: false})
+  writeSync(openSync(path, 'r+'), Buffer.from([0]), 0, 1, 16)
+  await t.throwsAsync(spare.inspect(), {instanceOf: ImageError, message: /version 0.*'permafrost setup /})
+  await spare.setUp({isForced: false})
+  t.is((await spare.inspect()).state, 'empty')
+})
+
 test('a damaged superblock is refused', async (t) => {
   const path = newFile(64)
   const spare = new SpareDevice(path, tools())
