@@ -18,8 +18,9 @@ const LOCK_PATIENCE_MS = 5_000
 export interface MachineState {
   readonly memoryMib: number
   readonly cpus: number
-  readonly kernel: string
-  readonly initrd: string
+  /** Given from outside; null where the first disk has a boot loader. */
+  readonly kernel: string | null
+  readonly initrd: string | null
   readonly disks: readonly Disk[]
   readonly boots: number
   readonly qemu: ProcessIdentity | null

@@ -10,8 +10,9 @@ import {hasCode, LaboratoryError} from './errors.js'
 export interface QemuRequest {
   readonly memoryMib: number
   readonly cpus: number
-  readonly kernel: string
-  readonly initrd: string
+  /** Given to the machine from outside; null for one that boots from its first disk by itself. */
+  readonly kernel: string | null
+  readonly initrd: string | null
   readonly commandLine: string
   readonly disks: readonly Disk[]
   readonly consoleLog: string
@@ -81,11 +82,15 @@ function qemuArguments(request: QemuRequest): string[] {
   return [
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-vga', 'none', '-nic', 'none',
     '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(request.cpus), '-m', String(request.memoryMib),
-    '-kernel', request.kernel, '-initrd', request.initrd, '-append', request.commandLine,
+    ...directBoot(request),
     '-chardev', `file,id=console,path=${request.consoleLog},append=on`, '-serial', 'chardev:console',
     '-chardev', `socket,id=monitor,path=${request.monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control',
     '-device', 'virtio-rng-pci', '-device', `virtio-serial-pci,max_ports=${portCount}`, ...ports, ...disks
   ]
+}
+
+function directBoot({kernel, initrd, commandLine}: QemuRequest): string[] {
+  return kernel === null || initrd === null ? [] : ['-kernel', kernel, '-initrd', initrd, '-append', commandLine]
 }
 
 async function answering(monitor: string, stop: AbortSignal): Promise<void> {

@@ -1,0 +1,114 @@
+// A machine that boots Debian 12 from a disk of its own, by its own boot loader.
+import {mkdirSync} from 'node:fs'
+import {basename, join} from 'node:path'
+import {boot} from '../lab/boot.js'
+import {MachineError} from '../lab/errors.js'
+import {attemptInside, inside, insideShell, type Outcome} from '../lab/execute.js'
+import {NO_FIGURES} from '../lab/figures.js'
+import {identify} from '../lab/qemu.js'
+import {ScratchMachine} from '../lab/scratch.js'
+import {run} from '../lab/tool.js'
+import {push} from '../lab/verbs/copy.js'
+import {makeSpare, provideDebianDisk, type Layout} from './debian-disk.js'
+
+const MEMORY_MIB = 1024
+const SPARE_BYTES = 2560 * 2 ** 20
+const BOOT_PATIENCE_MS = 480_000
+const SHUTDOWN_PATIENCE_MS = 180_000
+const PACKAGES_PATIENCE_MS = 1_500_000
+
+/** Makes the machine's disks and boots it for the first time. */
+export async function debianMachine(purpose: string, layout: Layout): Promise<ScratchMachine> {
+  const disk = await provideDebianDisk(layout)
+  const machine = new ScratchMachine(`${purpose}-${process.pid}`)
+  machine.wipe()
+  mkdirSync(machine.directory, {recursive: true})
+  const path = (name: string) => join(machine.directory, `${name}.img`)
+  await run('cp', ['--sparse=always', '--reflink=auto', disk, path('root')])
+  makeSpare(path('spare'), SPARE_BYTES)
+  machine.write({
+    memoryMib: MEMORY_MIB,
+    cpus: 2,
+    kernel: null,
+    initrd: null,
+    disks: [
+      {name: 'root', role: 'root', path: path('root'), uuid: null, type: null},
+      {name: 'spare', role: 'spare', path: path('spare'), uuid: null, type: null}
+    ],
+    boots: 0,
+    qemu: null,
+    owner: identify(process.pid),
+    agentIdentity: null,
+    figures: NO_FIGURES
+  })
+  try {
+    await start(machine)
+    return machine
+  } catch (thrown) {
+    await machine[Symbol.asyncDispose]()
+    throw thrown
+  }
+}
+
+/** Switches the machine on and waits until systemd is up. */
+export async function start(machine: ScratchMachine): Promise<void> {
+  const {identity} = await boot(machine, {diesWithStarter: true, timeoutMs: BOOT_PATIENCE_MS})
+  machine.update({agentIdentity: identity})
+  await attemptInside(machine, ['systemctl', 'is-system-running', '--wait'], {timeoutMs: BOOT_PATIENCE_MS})
+}
+
+/** 'reboot', as a person says it: the machine ends, since QEMU is told not to restart it, and is switched on again. */
+export async function reboot(machine: ScratchMachine): Promise<void> {
+  await inside(machine, ['systemctl', 'reboot', '--no-block'])
+  const end = await machine.ended(AbortSignal.timeout(SHUTDOWN_PATIENCE_MS))
+  if (end !== 'rebooted')
+    throw new MachineError(`Machine '${machine.name}' should have restarted: ${end}`)
+  machine.update({qemu: null})
+  await start(machine)
+}
+
+/** 'apt install ./*.deb' with these files, as README says it. */
+export async function aptInstall(machine: ScratchMachine, packages: readonly string[]): Promise<string> {
+  await insideShell(machine, 'rm -rf /root/packages; mkdir /root/packages')
+  for (const file of packages)
+    await push(machine, file, `/root/packages/${basename(file)}`)
+  return await apt(machine, 'cd /root/packages; apt install -y ./*.deb')
+}
+
+/** A line for the shell that calls apt; gives what it said. */
+export async function apt(machine: ScratchMachine, line: string): Promise<string> {
+  return await inside(
+    machine, ['sh', '-euc', `export DEBIAN_FRONTEND=noninteractive; { ${line}; } 2>&1`], {timeoutMs: PACKAGES_PATIENCE_MS})
+}
+
+/**
+ * Types a line on a terminal of its own, as a person does, and an answer when it asks;
+ * script(1) gives it the terminal.
+ */
+export async function typed(machine: ScratchMachine, line: string, answer: string): Promise<Outcome> {
+  const script = `
+    cd "$(mktemp -d)"; mkfifo input; exec 3<> input; : > log
+    (until grep -q "Type 'yes'" log; do sleep 0.5; done; echo "$2" >&3) & typist=$!
+    status=0; script -qfec "$1" log <&3 > /dev/null || status=$?
+    kill $typist 2> /dev/null || true
+    tr -d '\\r' < log; exit $status`
+  return await attemptInside(machine, ['bash', '-c', script, 'bash', line, answer], {timeoutMs: PACKAGES_PATIENCE_MS})
+}
+
+/** What a system is made of, that installing and purging must leave as it was. */
+export async function describeSystem(machine: ScratchMachine): Promise<Readonly<Record<string, string>>> {
+  const questions: Readonly<Record<string, string>> = {
+    mounts: "findmnt --noheadings --list --real --output TARGET,SOURCE,FSTYPE | grep -v '^/run'",
+    tables: 'dmsetup table 2> /dev/null || true',
+    initramfs: 'lsinitramfs /boot/initrd.img-$(uname -r) | sort',
+    units: 'systemctl list-unit-files --no-legend --no-pager | sort',
+    hibernation: 'systemctl cat systemd-hibernate.service systemd-logind.service',
+    fstab: 'cat /etc/fstab',
+    etc: 'find /etc -name "*permafrost*" | sort',
+    usr: 'find /usr -name "*permafrost*" | sort'
+  }
+  const answers: Record<string, string> = {}
+  for (const [name, question] of Object.entries(questions))
+    answers[name] = await insideShell(machine, question)
+  return answers
+}
