@@ -30,6 +30,11 @@ for (const verb of VERBS) {
       t.true(page.includes(`--${flag}`), flag)
       for (const file of COMPLETIONS) t.true(readFileSync(file, 'utf8').includes(`--${flag}`), `${file}: ${flag}`)
     }
+    // What is written small in its form is to be typed as it is: 'show|verify|discard [DEVICE]'.
+    for (const word of verb.parameters.replace(/--\w+/g, '').match(/[a-z]+/g) ?? []) {
+      t.regex(page, new RegExp(`\\b${word}\\b`), word)
+      for (const file of COMPLETIONS) t.regex(readFileSync(file, 'utf8'), new RegExp(`\\b${word}\\b`), `${file}: ${word}`)
+    }
     for (const file of COMPLETIONS) t.regex(readFileSync(file, 'utf8'), new RegExp(`\\b${verb.name}\\b`), file)
   })
 }

@@ -27,7 +27,7 @@ _permafrost()
 		;;
 	image:*)
 		if ((COMP_CWORD == 2)); then
-			mapfile -t COMPREPLY < <(compgen -W "show verify discard" -- "$word")
+			mapfile -t COMPREPLY < <(compgen -W "show verify discard copy" -- "$word")
 		else
 			mapfile -t COMPREPLY < <(compgen -f -- "${word:-/dev/disk/by-id/}")
 		fi
