@@ -1,6 +1,7 @@
 import {type FigureTable, type Manager, type ManagerProperties, type CheckRow, type NeededRow} from './bus/interface.js'
 import {type Console} from './edge/console.js'
 import {type Log} from './edge/journal.js'
+import {type Keyboards} from './edge/keyboard.js'
 import {formatProgress, percent} from './edge/progress.js'
 import {AbortedError, BusyError, causeText, FailedError, NothingToAbortError, PermafrostError} from './errors.js'
 import {type HibernateOutcome, type HibernateRequest, type StoryState} from './stories/hibernate.js'
@@ -14,6 +15,7 @@ export interface AttemptParts {
   readonly listNeeded: () => Promise<readonly NeededRow[]>
   readonly log: Log
   readonly openConsole: () => Console
+  readonly openKeyboards: (onEscape: () => void) => Keyboards
 }
 
 /** Who is told of changes, and holds them back while everybody else is frozen. */
@@ -23,20 +25,29 @@ export interface Presenter {
   signal(member: 'Resumed', figures: FigureTable): void
   pause(): void
   resume(): void
+  /** The process that carries it all. */
+  readonly busPid: number | null
 }
 
 /** The check whose failure means that this kernel will never do it. */
 const KERNEL_CHECK = 'kernel'
+/** States in which there is no way back, or nothing to go back from. */
+const TOO_LATE: Readonly<Record<string, string>> = {
+  'powering-off': 'the image is complete and the machine is switching off',
+  resuming: 'the machine has been resumed already',
+}
 const UNDER_WAY = 'a hibernation is already under way'
 
 /**
  * One hibernation at a time, and what can be seen of it from outside.
- * - From `freezing` until the story has ended nothing is written to the bus.
+ * - From `freezing` until the story has ended nothing is written to the bus, unless the bus is kept running.
+ * - Esc on a keyboard aborts from `freezing` on: before, other programs have uses for it.
  * - A story that has begun is always waited for, whatever becomes of the caller or the bus.
  */
 export class Attempts implements Manager {
   readonly #parts: AttemptParts
   #presenter: Presenter | null = null
+  #keyboards: Keyboards | null = null
   #running: {readonly controller: AbortController, readonly done: Promise<void>} | null = null
   #recovery: Promise<void> = Promise.resolve()
   #checking: Promise<readonly CheckRow[]> | null = null
@@ -79,11 +90,9 @@ export class Attempts implements Manager {
   }
 
   abort(): void {
-    if (this.#running === null) throw new NothingToAbortError('no hibernation is under way')
-    if (this.#properties.State === 'powering-off') {
-      throw new NothingToAbortError('the image is complete and the machine is switching off')
-    }
-    this.#running.controller.abort(new AbortedError())
+    const refusal = this.#refusalToAbort()
+    if (refusal !== null) throw refusal
+    this.#running?.controller.abort(new AbortedError())
   }
 
   /** For when the daemon is told to end. */
@@ -142,7 +151,15 @@ export class Attempts implements Manager {
       this.#set({State: 'checking', Progress: 0, ImageBytes: 0})
       return await this.#parts.hibernate({
         signal,
-        onState: (state) => this.#enter(state),
+        onState: (state) => {
+          if (state === 'freezing') this.#keyboards = this.#parts.openKeyboards(() => this.#abortByKey(console))
+          if (state === 'saving' && (this.#keyboards?.count ?? 0) > 0) console.write('permafrost: saving; Esc goes back')
+          this.#enter(state)
+        },
+        onNeeded: (pids) => {
+          const busPid = this.#presenter?.busPid ?? null
+          if (busPid !== null && pids.includes(busPid)) this.#presenter?.resume()
+        },
         onProgress: (progress) => {
           this.#set({Progress: progress.fraction, ImageBytes: progress.bytesTotal})
           const tenth = Math.floor(percent(progress.fraction) / 10)
@@ -151,9 +168,23 @@ export class Attempts implements Manager {
         },
       })
     } finally {
+      this.#keyboards?.[Symbol.dispose]()
+      this.#keyboards = null
       this.#presenter?.resume()
       this.#parts.log.flush()
     }
+  }
+
+  /** The second time it is pressed there is nothing more to abort. */
+  #abortByKey(console: Console): void {
+    if (this.#running?.controller.signal.aborted !== false || this.#refusalToAbort() !== null) return
+    console.write('permafrost: Esc was pressed, going back')
+    this.#running.controller.abort(new AbortedError())
+  }
+
+  #refusalToAbort(): NothingToAbortError | null {
+    const cause = this.#running === null ? 'no hibernation is under way' : TOO_LATE[this.#properties.State]
+    return cause === undefined ? null : new NothingToAbortError(cause)
   }
 
   #enter(state: StoryState): void {

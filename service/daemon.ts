@@ -1,5 +1,6 @@
 import {Attempts} from './attempts.js'
 import {BusConnection, systemBusAddress} from './bus/connection.js'
+import {toBusError} from './bus/errors.js'
 import {type CheckRow, ManagerObject} from './bus/interface.js'
 import {readIntrospection} from './bus/introspection.js'
 import {BUS_NAME} from './bus/names.js'
@@ -7,7 +8,9 @@ import {polkitAuthority} from './bus/polkit.js'
 import {loadConfiguration, parseConfiguration} from './configuration/load.js'
 import {openConsole} from './edge/console.js'
 import {type Log, openJournal} from './edge/journal.js'
+import {openKeyboards} from './edge/keyboard.js'
 import {openServiceManager} from './edge/notify.js'
+import {openSideDoor, type Refusal, SIDE_DOOR} from './edge/side-door.js'
 import {BusLostError, causeText, LineError, PolicyError} from './errors.js'
 import {type Machine, openMachine} from './machine.js'
 import {matchNeeded} from './policy/match.js'
@@ -41,6 +44,7 @@ async function serve(): Promise<number> {
     listNeeded: async () => matchNeeded(mergePolicyDirectories(), readProcessTable()),
     log,
     openConsole,
+    openKeyboards: (onEscape) => openKeyboards(onEscape),
   })
   // Before anything that may fail: what a killed daemon left has to be put back even without a bus.
   const recovery = attempts.recover()
@@ -54,6 +58,7 @@ async function serve(): Promise<number> {
   })
   attempts.present(object)
   await connection.requestName(BUS_NAME)
+  await openSideDoorOrSay(() => refusalOf(() => attempts.abort()))
   await recovery
   serviceManager.ready('Waiting for a request')
   const reason = await Promise.race([connection.lost.then(() => 'bus lost' as const), terminated()])
@@ -64,6 +69,25 @@ async function serve(): Promise<number> {
   log.flush()
   await connection.close()
   return reason === 'terminated' ? 0 : 1
+}
+
+/** Without it an abort has to come over the bus or from a keyboard. */
+async function openSideDoorOrSay(onAbort: () => Refusal): Promise<void> {
+  const file = process.env['PERMAFROST_SIDE_DOOR'] ?? SIDE_DOOR
+  try {
+    await openSideDoor(file, onAbort)
+  } catch (error) {
+    log.warning(`Cannot listen on '${file}': ${causeText(error)}, ignoring`)
+  }
+}
+
+function refusalOf(act: () => void): Refusal {
+  try {
+    act()
+    return null
+  } catch (error) {
+    return toBusError(error)
+  }
 }
 
 /** The files are read for each request, so that a change needs no restart. */

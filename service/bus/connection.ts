@@ -63,6 +63,7 @@ export class BusConnection {
   #lastSerial = 0
   #held: Message[] | null = null
   #isLost = false
+  #daemonPid: number | null = null
 
   /** Resolves when the connection is gone, whoever closed it. */
   readonly lost: Promise<void>
@@ -85,7 +86,14 @@ export class BusConnection {
   static async connect(address: string): Promise<BusConnection> {
     const connection = new BusConnection(connectWire(address))
     await connection.callBus('Hello', '', [])
+    const [pid] = await connection.callBus('GetConnectionUnixProcessID', 's', [DBUS_NAME])
+    connection.#daemonPid = typeof pid === 'number' ? pid : null
     return connection
+  }
+
+  /** The process that is the bus; null where it does not say. */
+  get daemonPid(): number | null {
+    return this.#daemonPid
   }
 
   /** Bytes written to the socket so far. */

@@ -89,6 +89,11 @@ export class ManagerObject {
     this.#parts.connection.emit({path: OBJECT_PATH, interface: MANAGER_INTERFACE, member, signature, body})
   }
 
+  /** Who carries what is announced; it is frozen with everybody else, unless the policy keeps it. */
+  get busPid(): number | null {
+    return this.#parts.connection.daemonPid
+  }
+
   /** Before the freeze: from here on nothing is written to the bus. */
   pause(): void {
     this.#announce()

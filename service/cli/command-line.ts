@@ -1,6 +1,7 @@
 import {parseArgs} from 'node:util'
 import {type Arguments, EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_USAGE, type Surroundings, toJson, type Verb} from './verb.js'
 import {VERBS} from './verbs.js'
+import {SIDE_DOOR} from '../edge/side-door.js'
 import {causeText, PermafrostError, RefusedError, UsageError} from '../errors.js'
 
 /** Runs one command line; gives its exit status and never throws. */
@@ -41,6 +42,7 @@ export function processSurroundings(): Surroundings {
     redraw: stdout.isTTY ? (line) => stdout.write(`\r\u001B[K${line}`) : null,
     ask: stdin.isTTY && stdout.isTTY ? askTerminal : null,
     connect: async () => await (await import('../bus/client.js')).PermafrostClient.connect(),
+    sideDoor: process.env['PERMAFROST_SIDE_DOOR'] ?? SIDE_DOOR,
     isRoot: process.geteuid?.() === 0,
   }
 }

@@ -1,3 +1,5 @@
+import {fromBusError} from '../bus/errors.js'
+import {knockAtSideDoor} from '../edge/side-door.js'
 import {type Arguments, EXIT_DONE, EXIT_REFUSED, type Surroundings, toJson} from './verb.js'
 
 export async function check({flags}: Arguments, {connect, print}: Surroundings): Promise<number> {
@@ -26,9 +28,15 @@ export async function listNeeded({flags}: Arguments, {connect, print}: Surroundi
   return EXIT_DONE
 }
 
-export async function abort({flags}: Arguments, {connect, print}: Surroundings): Promise<number> {
-  await using client = await connect()
-  await client.abort()
+/** Beside the bus where that is possible: it stands still while the image is saved. */
+export async function abort({flags}: Arguments, {connect, print, sideDoor}: Surroundings): Promise<number> {
+  const refusal = await knockAtSideDoor(sideDoor)
+  if (refusal === undefined) {
+    await using client = await connect()
+    await client.abort()
+  } else if (refusal !== null) {
+    throw fromBusError(refusal.name, refusal.text)
+  }
   if (flags.has('json')) print(toJson({ok: true}))
   return EXIT_DONE
 }

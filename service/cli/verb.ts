@@ -12,6 +12,8 @@ export interface Surroundings {
   /** The answer to a question on the terminal; null where nobody can be asked. */
   readonly ask: ((question: string) => Promise<string>) | null
   readonly connect: () => Promise<PermafrostClient>
+  /** The daemon's socket beside the bus. */
+  readonly sideDoor: string
   readonly isRoot: boolean
 }
 

@@ -34,6 +34,8 @@ export interface HibernateRequest {
   readonly signal: AbortSignal
   readonly onState: (state: StoryState) => void
   readonly onProgress: (progress: Progress) => void
+  /** Right after the freeze: who goes on running beside the service. */
+  readonly onNeeded: (pids: readonly number[]) => void
 }
 
 export type HibernateOutcome =
@@ -132,8 +134,9 @@ class Attempt {
     const {onState, signal} = this.#request
     const {faults} = this.#machine
     faults.hit('frozen')
-    const neededCount = keepNeededRunning(this.#machine)
-    this.#note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: neededCount})
+    const needed = keepNeededRunning(this.#machine)
+    this.#request.onNeeded(needed.map(({pid}) => pid))
+    this.#note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: needed.length})
     faults.hit('needed-running')
     signal.throwIfAborted()
     onState('snapshot')

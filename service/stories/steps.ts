@@ -9,6 +9,7 @@ import {SIGUNFREEZE} from '../kernel-api/abi.js'
 import {FrozenProcesses, type SnapshotImage} from '../kernel-api/freezer.js'
 import type {SnapshotResult} from '../kernel-api/syscalls.js'
 import type {Machine} from '../machine.js'
+import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
 import {printFigures, type Figures} from './figures.js'
 
@@ -30,9 +31,9 @@ export function freezeEverybody({syscalls, configuration}: Machine): FrozenProce
 
 /**
  * Lets go on whom the policy names, judged by the processes there are now that nobody forks
- * any more. Gives how many there are.
+ * any more. Gives whom it found.
  */
-export function keepNeededRunning({syscalls, findNeeded}: Machine): number {
+export function keepNeededRunning({syscalls, findNeeded}: Machine): readonly Needed[] {
   const needed = findNeeded()
   for (const {pid} of needed) {
     try {
@@ -42,7 +43,7 @@ export function keepNeededRunning({syscalls, findNeeded}: Machine): number {
       if (!(error instanceof SystemCallError) || error.errno !== ESRCH) throw error
     }
   }
-  return needed.length
+  return needed
 }
 
 export function takeSnapshot(

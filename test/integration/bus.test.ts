@@ -203,6 +203,47 @@ test('writes nothing to the bus while frozen, then only the newest values', asyn
   t.true(signals().slice(before).filter((name) => name === 'PropertiesChanged').length <= 2)
 })
 
+test('goes on talking to a bus that is kept running', async (t) => {
+  const {client, story, server} = await serve(t)
+  const call = client.hibernate()
+  const {onState, onNeeded, signal} = await story.started()
+  onState('freezing')
+  onNeeded([1, server.daemonPid ?? 0])
+  onState('saving')
+  t.is((await client.properties()).State, 'saving')
+  await client.abort()
+  t.true(signal.aborted)
+  story.finish({kind: 'rolled-back', cause: new AbortedError(), figures: {}})
+  await t.throwsAsync(call, {message: /it was aborted/})
+})
+
+test('aborts for Esc once everybody is frozen, and says so on the console once', async (t) => {
+  const {client, story} = await serve(t)
+  const call = client.hibernate()
+  const {onState, signal} = await story.started()
+  onState('freezing')
+  onState('saving')
+  t.false(signal.aborted)
+  story.pressEscape()
+  story.pressEscape()
+  t.true(signal.reason instanceof AbortedError)
+  t.deepEqual(story.console, ['permafrost: saving; Esc goes back', 'permafrost: Esc was pressed, going back'])
+  story.finish({kind: 'rolled-back', cause: new AbortedError(), figures: {}})
+  await t.throwsAsync(call, {message: /it was aborted/})
+})
+
+test('takes no Esc for an abort when the image is complete', async (t) => {
+  const {client, story} = await serve(t)
+  const call = client.hibernate()
+  const {onState, signal} = await story.started()
+  onState('freezing')
+  onState('powering-off')
+  story.pressEscape()
+  t.false(signal.aborted)
+  story.finish({kind: 'resumed', figures: {}})
+  await call
+})
+
 test('goes on when the caller vanishes in the middle', async (t) => {
   const {bus, client, story} = await serve(t)
   const caller = await PermafrostClient.connect(bus.address)
@@ -292,6 +333,7 @@ class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeede
   checks = [{id: 'spare', title: 'There is a spare device', passed: true, remedy: ''}]
   recover: () => Promise<string | null> = async () => null
   readonly console: string[] = []
+  pressEscape: () => void = () => undefined
 
   readonly hibernate = async (request: HibernateRequest): Promise<HibernateOutcome> => {
     this.calls += 1
@@ -332,6 +374,10 @@ async function serve(t: ExecutionContext, {authorization = 'yes' as Authorizatio
     recover: () => story.recover(),
     log: silent,
     openConsole: () => ({write: (line) => story.console.push(line), [Symbol.dispose]: () => undefined}),
+    openKeyboards: (onEscape) => {
+      story.pressEscape = onEscape
+      return {count: 1, [Symbol.dispose]: () => undefined}
+    },
   })
   const authority = {authorize: async () => authorization}
   attempts.present(new ManagerObject({connection: server, introspection: readIntrospection(), authority, manager: attempts, onError: t.log}))

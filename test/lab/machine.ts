@@ -9,7 +9,7 @@ import type {Disk} from './disks.js'
 import {MachineError, UsageError} from './errors.js'
 import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
-import {isAlive, startQemu, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
+import {isAlive, startQemu, pressKey, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
 const AGENT_PATIENCE_MS = 20_000
 const LOCK_PATIENCE_MS = 5_000
@@ -107,6 +107,10 @@ export class Machine {
   async ended(signal: AbortSignal): Promise<QemuEnd> {
     const qemu = this.state.qemu
     return qemu === null || !isAlive(qemu) ? 'gone' : await waitForEnd(qemu, this.#monitor, signal)
+  }
+
+  async press(key: string): Promise<void> {
+    await pressKey(this.#monitor, key)
   }
 
   /** The console of all boots. */

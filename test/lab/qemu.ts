@@ -138,6 +138,23 @@ export async function killAndWait(identity: ProcessIdentity): Promise<void> {
   }
 }
 
+/** Presses a key of the machine's keyboard, by QEMU's name of it; nobody else may be connected to the monitor. */
+export async function pressKey(monitor: string, key: string): Promise<void> {
+  const socket = connect(monitor)
+  try {
+    const answers = createInterface({input: socket})[Symbol.asyncIterator]()
+    await answers.next()
+    for (const command of [{execute: 'qmp_capabilities'}, {execute: 'send-key', arguments: {keys: [{type: 'qcode', data: key}]}}]) {
+      socket.write(`${JSON.stringify(command)}\n`)
+      const {value: answer} = await answers.next()
+      if (!String(answer).includes('"return"'))
+        throw new LaboratoryError(`Cannot press '${key}': ${String(answer)}`)
+    }
+  } finally {
+    socket.destroy()
+  }
+}
+
 /** Follows the machine until it ends; the monitor knows a power-off from a reboot, such as after a panic. */
 export async function waitForEnd(identity: ProcessIdentity, monitor: string, signal: AbortSignal): Promise<QemuEnd> {
   const socket = connect(monitor)

@@ -102,6 +102,7 @@ async function run(line: string, changes: Partial<Surroundings> = {}) {
     redraw: null,
     ask: null,
     connect: () => PermafrostClient.connect('unix:path=/nonexistent/bus'),
+    sideDoor: '/nonexistent/abort',
     isRoot: true,
     ...changes,
   })

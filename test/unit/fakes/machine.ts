@@ -118,6 +118,7 @@ export function recordingRequest(signal: AbortSignal = new AbortController().sig
     progress,
     onState: (state) => states.push(state),
     onProgress: (each) => progress.push(each),
+    onNeeded: () => undefined,
   }
 }
 

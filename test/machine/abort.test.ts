@@ -1,0 +1,109 @@
+import {setTimeout as delay} from 'node:timers/promises'
+import test, {type ExecutionContext} from 'ava'
+import {inside, insideShell} from '../lab/execute.js'
+import {fsck} from '../lab/outside.js'
+import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
+import {down} from '../lab/verbs/down.js'
+import {hibernate} from '../lab/verbs/hibernate.js'
+import {resume} from '../lab/verbs/resume.js'
+import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, startPayload, waitFor} from '../lab/workload.js'
+
+const DIARY = '/var/lib/needed'
+/** While everybody is frozen nothing can be asked, so that who aborts has to be kept with what it needs. */
+const WAYS = [
+  {name: 'Esc is pressed on a keyboard', keeps: '', abort: async (where: ScratchMachine) => { await where.press('esc') }},
+  {
+    name: "'permafrost abort' is run by who is kept, the bus standing still",
+    keeps: 'permafrost-lab-agent.service',
+    abort: async (where: ScratchMachine) => { await inside(where, ['permafrost', 'abort']) }
+  },
+  {
+    name: 'Abort is called over a bus that is kept',
+    keeps: 'permafrost-lab-agent.service dbus.service',
+    abort: async (where: ScratchMachine) => {
+      const state = await inside(where, ['busctl', 'get-property', ...MANAGER, 'State'])
+      if (state !== 's "saving"\n')
+        throw new Error(`while saving the state is ${state}`)
+      await inside(where, ['busctl', 'call', ...MANAGER, 'Abort'])
+    }
+  },
+  {
+    name: 'systemd, kept, is told to stop systemd-hibernate.service',
+    keeps: 'permafrost-lab-agent.service dbus.service init.scope systemd-hibernate.service',
+    abort: async (where: ScratchMachine) => { await inside(where, ['systemctl', 'stop', 'systemd-hibernate.service']) }
+  }
+]
+const MANAGER = ['org.permafrost1', '/org/permafrost1', 'org.permafrost1.Manager']
+
+let machine: ScratchMachine
+
+test.before(async () => {
+  machine = await scratchMachine('service-abort', {memoryMib: 1024})
+  await startPayload(machine, 'needed', 'append', DIARY)
+  await holdMemory(machine, 'hold', 400)
+})
+
+test.after.always(async () => { await machine[Symbol.asyncDispose]() })
+
+for (const {name, keeps, abort} of WAYS) {
+  test.serial(`goes back while saving when ${name}`, async t => {
+    await keep(machine, `needed.service ${keeps}`)
+    const before = await checkMemory(machine, 'hold')
+    const saves = countOfSaves(machine)
+    await inside(machine, ['systemctl', 'start', '--no-block', 'systemd-hibernate.service'])
+    await untilSaving(machine, saves)
+    await abort(machine)
+    await waitFor(machine, `[ "$(busctl get-property ${MANAGER.join(' ')} State)" = 's "idle"' ]`)
+    t.regex(await inside(machine, ['busctl', 'get-property', ...MANAGER, 'LastResult']), /it was aborted/)
+    await isAsBefore(t, machine, before)
+  })
+}
+
+test.serial('hibernates after all that, and what was written while saving is on the disk', async t => {
+  await keep(machine, 'needed.service')
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+  t.true(resumed.ok, resumed.reason ?? '')
+  t.is((await checkMemory(machine, 'hold')).badPages, 0)
+  t.is(firstBreak(await appendedLines(machine, DIARY)), null)
+  t.deepEqual(kernelTrouble(machine.consoleText()), [])
+  await down(machine, {isWiped: false})
+  const root = machine.state.disks.find(disk => disk.role === 'root')
+  const check = root === undefined ? {isClean: false, output: 'no root disk'} : await fsck(root)
+  t.true(check.isClean, check.output)
+})
+
+async function keep(where: ScratchMachine, units: string): Promise<void> {
+  const policy = `[Needed]\nUnit=${units}\nReason=A test\n`
+  await insideShell(where, 'mkdir -p /etc/permafrost/policy.d; printf %s "$1" > /etc/permafrost/policy.d/test.conf', policy)
+}
+
+const SAVING = /permafrost: saving \d+ %/g
+
+function countOfSaves(where: ScratchMachine): number {
+  return where.consoleText().match(SAVING)?.length ?? 0
+}
+
+/** Until at least a tenth is saved. */
+async function untilSaving(where: ScratchMachine, before: number): Promise<void> {
+  const patience = AbortSignal.timeout(120_000)
+  while (countOfSaves(where) < before + 2) {
+    patience.throwIfAborted()
+    await delay(20)
+  }
+}
+
+/** Tables, memory, the needed daemon's file with what it wrote meanwhile, and nobody frozen. */
+async function isAsBefore(t: ExecutionContext, where: ScratchMachine, before: {readonly pid: number, readonly count: number}): Promise<void> {
+  const tables = await inside(where, ['dmsetup', 'table'])
+  t.notRegex(tables, /snapshot|permafrost-base|permafrost-cow/)
+  t.regex(tables, /^permafrost-vda: 0 \d+ linear /m)
+  const after = await checkMemory(where, 'hold')
+  t.is(after.badPages, 0)
+  t.is(after.pid, before.pid)
+  t.true(after.count > before.count)
+  const lines = await appendedLines(where, DIARY)
+  t.is(firstBreak(lines), null)
+  await waitFor(where, `[ "$(wc -l < ${DIARY})" -gt ${lines.length} ]`)
+}
