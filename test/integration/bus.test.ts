@@ -3,18 +3,15 @@ import {EventEmitter, once} from 'node:events'
 import {readFileSync} from 'node:fs'
 import {promisify} from 'node:util'
 import test, {type ExecutionContext} from 'ava'
-import {type AttemptParts, Attempts} from '../../service/attempts.js'
 import {PermafrostClient} from '../../service/bus/client.js'
 import {BusConnection} from '../../service/bus/connection.js'
-import {ManagerObject} from '../../service/bus/interface.js'
-import {readIntrospection} from '../../service/bus/introspection.js'
 import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH} from '../../service/bus/names.js'
-import {type Authorization, polkitAuthority} from '../../service/bus/polkit.js'
+import {polkitAuthority} from '../../service/bus/polkit.js'
 import {
   AbortedError, BusLostError, BusyError, DaemonGoneError, DaemonMissingError, NoSpareDeviceError, SnapshotError, TimedOutError,
 } from '../../service/errors.js'
-import {type HibernateOutcome, type HibernateRequest} from '../../service/stories/hibernate.js'
 import {type PrivateBus, startPrivateBus} from './private-bus.js'
+import {serve} from './served-story.js'
 
 const run = promisify(execFile)
 const target = [BUS_NAME, OBJECT_PATH, MANAGER_INTERFACE] as const
@@ -142,7 +139,7 @@ for (const {answer, errorName, can} of [
   {answer: 'challenge', errorName: /does not let us ask|[Ii]nteractive/, can: 'challenge'},
 ] as const) {
   test(`starts nothing for a caller whom polkit answers "${answer}"`, async (t) => {
-    const {bus, client, story} = await serve(t, {authorization: answer})
+    const {bus, client, story} = await serve(t, {findAuthority: () => ({authorize: async () => answer})})
     await t.throwsAsync(bus.busctl('--allow-interactive-authorization=no', 'call', ...target, 'Hibernate', 'a{sv}', '0'), {message: errorName})
     await t.throwsAsync(bus.busctl('--allow-interactive-authorization=no', 'call', ...target, 'Abort'), {message: errorName})
     const {answer: answered, reason} = await client.canHibernate()
@@ -324,67 +321,6 @@ test('writes a line to the console for each tenth that is saved', async (t) => {
   await call
   t.deepEqual(story.console, [0, 10, 20].map((percent) => `permafrost: saving ${percent} % (${percent} MiB of 100 MiB, 4 s left)`))
 })
-
-/** A story that does what the test says, behind the real object on a bus of its own. */
-class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeeded'> {
-  readonly #events = new EventEmitter()
-  #started: HibernateRequest[] = []
-  calls = 0
-  checks = [{id: 'spare', title: 'There is a spare device', passed: true, remedy: ''}]
-  recover: () => Promise<string | null> = async () => null
-  readonly console: string[] = []
-  pressEscape: () => void = () => undefined
-
-  readonly hibernate = async (request: HibernateRequest): Promise<HibernateOutcome> => {
-    this.calls += 1
-    this.#started.push(request)
-    this.#events.emit('started')
-    const [outcome] = await once(this.#events, 'end') as [HibernateOutcome | Error]
-    if (outcome instanceof Error) throw outcome
-    return outcome
-  }
-
-  readonly check = async () => this.checks
-  readonly listNeeded = async () => [{pid: 7, command: 'rpc.statd', unit: null, line: '/p.conf:2'}]
-
-  async started(): Promise<HibernateRequest> {
-    while (this.#started.length === 0) await once(this.#events, 'started')
-    const request = this.#started.shift()
-    if (request === undefined) throw new Error('no story was started')
-    return request
-  }
-
-  finish(outcome: HibernateOutcome): void {
-    this.#events.emit('end', outcome)
-  }
-
-  fail(error: Error): void {
-    this.#events.emit('end', error)
-  }
-}
-
-async function serve(t: ExecutionContext, {authorization = 'yes' as Authorization} = {}) {
-  const bus = await startPrivateBus()
-  t.teardown(() => bus.stop())
-  const server = await BusConnection.connect(bus.address)
-  const story = new FakeStory()
-  const silent = {info: () => undefined, warning: () => undefined, error: () => undefined, flush: () => undefined}
-  const attempts = new Attempts({
-    ...story,
-    recover: () => story.recover(),
-    log: silent,
-    openConsole: () => ({write: (line) => story.console.push(line), [Symbol.dispose]: () => undefined}),
-    openKeyboards: (onEscape) => {
-      story.pressEscape = onEscape
-      return {count: 1, [Symbol.dispose]: () => undefined}
-    },
-  })
-  const authority = {authorize: async () => authorization}
-  attempts.present(new ManagerObject({connection: server, introspection: readIntrospection(), authority, manager: attempts, onError: t.log}))
-  await server.requestName(BUS_NAME)
-  const client = await PermafrostClient.connect(bus.address)
-  return {bus, server, story, attempts, client}
-}
 
 async function collectSignals(t: ExecutionContext, bus: PrivateBus): Promise<() => readonly string[]> {
   const connection = await BusConnection.connect(bus.address)

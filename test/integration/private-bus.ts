@@ -1,6 +1,6 @@
 import {type ChildProcess, execFile, spawn} from 'node:child_process'
 import {once} from 'node:events'
-import {mkdtempSync, rmSync, writeFileSync} from 'node:fs'
+import {chmodSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import path from 'node:path'
 import {promisify} from 'node:util'
@@ -18,6 +18,7 @@ export interface PrivateBus {
 
 export async function startPrivateBus(): Promise<PrivateBus> {
   const directory = mkdtempSync(path.join(tmpdir(), 'permafrost-bus-'))
+  chmodSync(directory, 0o755) // For callers that are not root.
   const address = `unix:path=${path.join(directory, 'bus')}`
   const configuration = path.join(directory, 'bus.conf')
   writeFileSync(configuration, `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
