@@ -40,8 +40,8 @@ type FindPlaces = (source: BlockSource) => Promise<readonly Place[]>
 
 const START: Place = {offset: 0, bytes: 4096}
 
-/** Larger logs are looked at in their first part only; the superblock beside them changes too. */
-const LOG_BYTES_MAXIMUM = 32 * 2 ** 20
+/** Of larger allocation tables the first part is looked at; the count of free clusters before them changes with the rest. */
+const TABLE_BYTES_MAXIMUM = 32 * 2 ** 20
 
 const PLACES: ReadonlyMap<string, FindPlaces> = new Map([
   ['ext2', findExtPlaces],
@@ -90,7 +90,10 @@ function findExtJournal(superblock: Buffer): number | null {
   return blocks.readUInt16LE(18) * 2 ** 32 + blocks.readUInt32LE(20)
 }
 
-/** The headers of the first allocation group, and the log, which every mount that may write moves on. */
+/**
+ * The headers of the first allocation group, and the log around its head: whoever mounts to write writes there next, and
+ * may be cut off before the superblock changes. The log is a ring, so behind its end comes its beginning.
+ */
 async function findXfsPlaces(source: BlockSource): Promise<readonly Place[]> {
   const superblock = await source.read(0, 512)
   const blockBytes = superblock.readUInt32BE(4)
@@ -101,8 +104,38 @@ async function findXfsPlaces(source: BlockSource): Promise<readonly Place[]> {
   const groupShift = BigInt(superblock.readUInt8(124))
   const group = Number(start >> groupShift)
   const block = Number(start & ((1n << groupShift) - 1n))
-  const bytes = Math.min(LOG_BYTES_MAXIMUM, superblock.readUInt32BE(96) * blockBytes)
-  return [groupHeaders, {offset: (group * groupBlocks + block) * blockBytes, bytes}]
+  const log = {offset: (group * groupBlocks + block) * blockBytes, bytes: superblock.readUInt32BE(96) * blockBytes}
+  const head = await findXfsLogHead(source, log)
+  const from = Math.max(0, head - XFS_LOG_REACH_BYTES)
+  const to = Math.min(log.bytes, head + XFS_LOG_REACH_BYTES)
+  const beginning = {offset: log.offset, bytes: Math.min(from, XFS_LOG_REACH_BYTES)}
+  return [groupHeaders, ...(beginning.bytes === 0 ? [] : [beginning]), {offset: log.offset + from, bytes: to - from}]
+}
+
+/** More than the largest single write to a log, 256 KiB, whatever is under way when it ends. */
+const XFS_LOG_REACH_BYTES = 2 ** 20
+const XFS_LOG_BLOCK_BYTES = 512
+const XFS_LOG_RECORD_MAGIC = 0xfeedbabe
+
+/**
+ * Where the next record goes, in bytes from the start of the log: the first block whose cycle is that of the last one, as
+ * xlog_find_head() in fs/xfs/xfs_log_recover.c looks for it. In a log that never wrapped that cycle is 0.
+ */
+export async function findXfsLogHead(source: BlockSource, log: {readonly offset: number; readonly bytes: number}): Promise<number> {
+  const cycleOf = async (index: number): Promise<number> => {
+    const block = await source.read(log.offset + index * XFS_LOG_BLOCK_BYTES, 8)
+    return block.readUInt32BE(0) === XFS_LOG_RECORD_MAGIC ? block.readUInt32BE(4) : block.readUInt32BE(0)
+  }
+  let end = Math.floor(log.bytes / XFS_LOG_BLOCK_BYTES) - 1
+  const last = await cycleOf(end)
+  if ((await cycleOf(0)) === last) return 0
+  let start = 0
+  while (end - start > 1) {
+    const middle = Math.floor((start + end) / 2)
+    if ((await cycleOf(middle)) === last) end = middle
+    else start = middle
+  }
+  return end * XFS_LOG_BLOCK_BYTES
 }
 
 /** The boot sector with its dirty mark, and the allocation tables and root directory behind it. */
@@ -113,5 +146,5 @@ async function findFatPlaces(source: BlockSource): Promise<readonly Place[]> {
   const tableSectors = boot.readUInt16LE(22) === 0 ? boot.readUInt32LE(36) : boot.readUInt16LE(22)
   const rootBytes = boot.readUInt16LE(17) * 32
   const bytes = (reservedSectors + tableSectors * boot.readUInt8(16)) * sectorBytes + rootBytes
-  return [{offset: 0, bytes: Math.min(LOG_BYTES_MAXIMUM, Math.max(START.bytes, bytes))}]
+  return [{offset: 0, bytes: Math.min(TABLE_BYTES_MAXIMUM, Math.max(START.bytes, bytes))}]
 }

@@ -5,7 +5,7 @@ import {join} from 'node:path'
 import test from 'ava'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {loadDigest} from '../../../service/image/digest.js'
-import {canFingerprint, readFingerprint} from '../../../service/image/fingerprint.js'
+import {canFingerprint, findXfsLogHead, readFingerprint, type BlockSource} from '../../../service/image/fingerprint.js'
 
 const MIB = 2 ** 20
 const digest = loadDigest()
@@ -23,8 +23,8 @@ const cases: readonly {type: string; command: string; options: readonly string[]
     options: ['-q', '-f'],
     places: [
       [0, 2048],
-      [(2 * 25_600 + 6) * 4096, 16 * MIB],
-      [(2 * 25_600 + 6) * 4096 + 16 * MIB, 16 * MIB],
+      // Behind the one record of a new file system, two blocks.
+      [(2 * 25_600 + 6) * 4096, MIB + 1024],
     ],
   },
 ]
@@ -42,6 +42,25 @@ for (const {type, command, options, places} of cases) {
     for (const [offset, bytes] of places) t.true(regions.some((region) => region.offset === offset && region.bytes === bytes))
     if (type === 'ext4') t.is(await journalMagic(source, regions[1]?.offset ?? 0), 0xc03b3998)
     else t.is(regions.length, places.length)
+  })
+}
+
+const LOG = {offset: 4 * MIB, bytes: 64 * MIB}
+
+for (const [what, headBlock, before, after, places] of [
+  ['has not wrapped', 70_000, 1, 0, [[4 * MIB, MIB], [4 * MIB + 70_000 * 512 - MIB, 2 * MIB]]],
+  ['has wrapped', 100_001, 7, 6, [[4 * MIB, MIB], [4 * MIB + 100_001 * 512 - MIB, 2 * MIB]]],
+  ['has just wrapped', 3, 7, 6, [[4 * MIB, MIB + 3 * 512]]],
+  ['is about to wrap', 131_070, 7, 6, [[4 * MIB, MIB], [4 * MIB + 131_070 * 512 - MIB, MIB + 1024]]],
+  ['was filled exactly', 131_072, 7, 7, [[4 * MIB, MIB]]],
+] as const) {
+  test(`the head of an xfs log that ${what} is among the places looked at`, async (t) => {
+    const source = xfsWithLog((index) => (index < headBlock ? before : after))
+    t.is(await findXfsLogHead(source, LOG), (headBlock % 131_072) * 512)
+    const regions = await readFingerprint({source, fileSystemType: 'xfs', isReadOnly: false, digest})
+    t.deepEqual(regions.map(({offset, bytes}) => [offset, bytes]), [[0, 2048], ...places])
+    const written = xfsWithLog((index) => (index <= headBlock % 131_072 ? before + 1 : after))
+    t.notDeepEqual(await readFingerprint({source: written, fileSystemType: 'xfs', isReadOnly: false, digest}), regions)
   })
 }
 
@@ -69,6 +88,24 @@ test('types whose mounts leave no known trace are told apart', (t) => {
   t.true(canFingerprint('ext4'))
   t.false(canFingerprint('zfs'))
 })
+
+/** A file system of xfs with a log of 64 MiB at 4 MiB, whose blocks have these cycles; every fourth begins a record. */
+function xfsWithLog(cycleOf: (index: number) => number): BlockSource {
+  const bytes = Buffer.alloc(LOG.offset + LOG.bytes)
+  bytes.writeUInt32BE(4096, 4)
+  bytes.writeBigUInt64BE(BigInt(LOG.offset / 4096), 48)
+  bytes.writeUInt32BE(1_000_000, 84)
+  bytes.writeUInt32BE(LOG.bytes / 4096, 96)
+  bytes.writeUInt16BE(512, 102)
+  bytes.writeUInt8(20, 124)
+  for (let index = 0; index < LOG.bytes / 512; index++) {
+    const place = LOG.offset + index * 512
+    const isRecord = index % 4 === 0 && cycleOf(index) > 0
+    if (isRecord) bytes.writeUInt32BE(0xfeedbabe, place)
+    bytes.writeUInt32BE(cycleOf(index), isRecord ? place + 4 : place)
+  }
+  return {read: async (offset, length) => bytes.subarray(offset, offset + length)}
+}
 
 /** The journal's superblock begins with a number of its own: JBD2_MAGIC_NUMBER, include/linux/jbd2.h. */
 async function journalMagic(source: DirectDevice, offset: number): Promise<number> {

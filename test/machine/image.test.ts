@@ -1,0 +1,142 @@
+import {spawnSync} from 'node:child_process'
+import {copyFileSync, mkdtempSync, openSync, closeSync, rmSync, writeFileSync} from 'node:fs'
+import {tmpdir} from 'node:os'
+import {join} from 'node:path'
+import test, {type ExecutionContext} from 'ava'
+import {openFiles} from '../../service/edge/files.js'
+import {loadDigest} from '../../service/image/digest.js'
+import {SpareDevice} from '../../service/sinks/spare-device.js'
+import type {Disk} from '../lab/disks.js'
+import {attemptInside, inside} from '../lab/execute.js'
+import {readSpare} from '../lab/figures.js'
+import {fsck} from '../lab/outside.js'
+import {repository} from '../lab/places.js'
+import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
+import {run} from '../lab/tool.js'
+import {cut, down} from '../lab/verbs/down.js'
+import {hibernate} from '../lab/verbs/hibernate.js'
+import {resume} from '../lab/verbs/resume.js'
+import {checkMemory, holdMemory} from '../lab/workload.js'
+
+/** Images that were carried about, and file systems that somebody had between the snapshot and the resume. */
+let machine: ScratchMachine
+const directory = mkdtempSync(join(tmpdir(), 'permafrost-image-'))
+
+test.before(async () => {
+  machine = await scratchMachine('image', {
+    memoryMib: 640,
+    disks: [{name: 'data', bytes: 320 * 2 ** 20, type: 'xfs'}, {name: 'other', bytes: 64 * 2 ** 20, type: 'ext4'}]
+  })
+})
+
+test.after.always(async () => {
+  await machine[Symbol.asyncDispose]()
+  rmSync(directory, {recursive: true})
+})
+
+test.serial('an image carried away through a stream and brought back is resumed', async t => {
+  await holdMemory(machine, 'hold', 60)
+  const before = await checkMemory(machine, 'hold')
+  await save(t)
+  const spare = disk('spare').path
+  const stream = join(directory, 'stream')
+  command(t, ['copy', spare, '-'], {output: stream})
+  t.regex(command(t, ['verify', stream]), /^verified +true$/m)
+  await new SpareDevice(spare, {files: openFiles(), digest: loadDigest()}).setUp({isForced: true})
+  command(t, ['copy', '-', spare], {input: stream})
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+  t.true(resumed.ok, resumed.reason ?? '')
+  const after = await checkMemory(machine, 'hold')
+  t.is(after.badPages, 0)
+  t.is(after.pid, before.pid)
+})
+
+test.serial('an image that was resumed is refused when a copy of it comes back', async t => {
+  await save(t)
+  const copy = join(directory, 'spare')
+  await run('cp', ['--sparse=always', disk('spare').path, copy])
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+  t.true(resumed.ok, resumed.reason ?? '')
+  await cut(machine)
+  copyFileSync(copy, disk('spare').path)
+  await startsAnew(t, /not resuming: the file system on '.*' changed since the image was made/)
+})
+
+const STRANGERS: readonly {readonly who: string, readonly disk: string, readonly act: (path: string) => Promise<unknown>}[] = [
+  {
+    who: 'writes a file to ext4',
+    disk: 'other',
+    act: async path => {
+      const file = join(directory, 'stranger')
+      writeFileSync(file, 'was here\n')
+      await run('debugfs', ['-w', '-R', `write ${file} stranger`, path])
+    }
+  },
+  {who: 'empties the log of xfs', disk: 'data', act: async path => await run('xfs_repair', ['-f', '-L', path])},
+  {who: 'checks the root file system and marks it', disk: 'root', act: async path => await run('tune2fs', ['-C', '7', path])}
+]
+
+for (const {who, disk: name, act} of STRANGERS)
+  test.serial(`starts anew and says why when a stranger ${who} before the resume`, async t => {
+    await save(t)
+    if (name === 'data')
+      await showsLogHead(t, disk(name).path)
+    await act(disk(name).path)
+    await startsAnew(t, /not resuming: the file system on '.*' changed since the image was made/)
+    t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
+  })
+
+test.serial('every file system is clean in the end', async t => {
+  await down(machine, {isWiped: false})
+  for (const each of machine.state.disks.filter(({role}) => role === 'root' || role === 'data')) {
+    const check = await fsck(each)
+    t.true(check.isClean, `${each.name}: ${check.output}`)
+  }
+})
+
+async function save(t: ExecutionContext): Promise<void> {
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+}
+
+/** Where xfsprogs finds the head of the log, the image has a region. */
+async function showsLogHead(t: ExecutionContext, path: string): Promise<void> {
+  const text = await run('xfs_logprint', ['-t', '-f', path])
+  const [, start] = /daddr: (\d+)/.exec(text) ?? []
+  const [, head] = /head: (\d+)/.exec(text) ?? []
+  const place = (Number(start) + Number(head)) * 512
+  const {header} = await readSpare(disk('spare').path)
+  const regions = header?.fileSystems.find(({type}) => type === 'xfs')?.regions ?? []
+  t.true(regions.some(({offset, bytes}) => offset <= place && place + 4096 <= offset + bytes), `${place} is in none of ${JSON.stringify(regions.map(({offset, bytes}) => [offset, bytes]))}\n${text}`)
+}
+
+async function startsAnew(t: ExecutionContext, reason: RegExp): Promise<void> {
+  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
+  t.true(started.ok, started.reason ?? '')
+  t.regex(await inside(machine, ['journalctl', '-b', '--no-pager', '--output=cat']), reason)
+  await attemptInside(machine, ['systemctl', 'is-system-running', '--wait'])
+}
+
+function disk(name: string): Disk {
+  const found = machine.state.disks.find(each => each.name === name)
+  if (found === undefined)
+    throw new Error(`The machine has no disk '${name}'`)
+  return found
+}
+
+/** `permafrost image …` on the host; gives what it printed. */
+function command(t: ExecutionContext, words: readonly string[], files: {readonly input?: string, readonly output?: string} = {}): string {
+  const input = openSync(files.input ?? '/dev/null', 'r')
+  const output = files.output === undefined ? null : openSync(files.output, 'w')
+  try {
+    const {status, stdout, stderr} = spawnSync(
+      process.execPath, ['--import=./test/lib/register.mjs', 'service/cli.ts', 'image', ...words],
+      {cwd: repository(), stdio: [input, output ?? 'pipe', 'pipe'], encoding: 'utf8'})
+    t.is(status, 0, stderr)
+    return stdout ?? ''
+  } finally {
+    closeSync(input)
+    if (output !== null)
+      closeSync(output)
+  }
+}
