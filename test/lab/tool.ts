@@ -18,6 +18,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   make: 'make',
   patch: 'patch',
   zstd: 'zstd',
+  lz4: 'lz4',
   depmod: 'kmod'
 }
 

@@ -101,7 +101,7 @@ async function save(t: ExecutionContext): Promise<void> {
 
 /** Where xfsprogs finds the head of the log, the image has a region. */
 async function showsLogHead(t: ExecutionContext, path: string): Promise<void> {
-  const text = await run('xfs_logprint', ['-t', '-f', path])
+  const text = await run('xfs_logprint', ['-t', path])
   const [, start] = /daddr: (\d+)/.exec(text) ?? []
   const [, head] = /head: (\d+)/.exec(text) ?? []
   const place = (Number(start) + Number(head)) * 512
