@@ -14,8 +14,7 @@ export interface Needed {
 
 /**
  * The processes of `table` that `policy` keeps running, ordered by pid: the same for the same
- * arguments. Kernel threads are not the freezer's affair here, and the service itself is never
- * frozen, so neither is listed.
+ * arguments. The service itself is never frozen, so it is not listed.
  */
 export function matchNeeded(
   policy: Policy,
@@ -26,7 +25,7 @@ export function matchNeeded(
     .filter(({conditions}) => conditions.length === 0 || conditions.some((each) => holds(each, situation)))
     .map((rule) => compileRule(rule, situation))
   return table
-    .filter(({pid, isKernelThread}) => !isKernelThread && pid !== process.pid)
+    .filter(({pid}) => pid !== process.pid)
     .sort((left, right) => left.pid - right.pid)
     .flatMap((entry) => firstPick(pickers, entry) ?? [])
 }

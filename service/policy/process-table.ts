@@ -1,29 +1,28 @@
-import {readdirSync, readFileSync, readlinkSync, statSync} from 'node:fs'
+import {closeSync, openSync, readdirSync, readlinkSync, readSync, statSync} from 'node:fs'
 import path from 'node:path'
 
 export interface ProcessEntry {
   readonly pid: number
   readonly ppid: number
   readonly comm: string
-  /** Null for kernel threads and where the link cannot be read. */
+  /** Null where the link cannot be read. */
   readonly exe: string | null
   readonly cgroup: string
   readonly uid: number
   /** The service or scope of the system's own systemd that it belongs to. */
   readonly unit: string | null
-  readonly isKernelThread: boolean
 }
 
 /**
- * Every process there is, ordered by pid. Reads /proc and nothing else, so that it works
- * while everybody else is frozen; a process that ends meanwhile is left out.
+ * Every process there is, ordered by pid; threads of the kernel are none. Reads /proc and nothing
+ * else, so that it works while everybody else is frozen; a process that ends meanwhile is left out.
  */
 export function readProcessTable(proc = '/proc'): readonly ProcessEntry[] {
   return readdirSync(proc)
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .sort((left, right) => left - right)
-    .flatMap((pid) => readProcess(path.join(proc, String(pid)), pid) ?? [])
+    .flatMap((pid) => readProcess(`${proc}/${pid}`, pid) ?? [])
 }
 
 /** Paths of what a process has open; empty when it is gone. */
@@ -41,22 +40,37 @@ const KERNEL_THREAD_FLAG = 0x0020_0000
 
 function readProcess(directory: string, pid: number): ProcessEntry | null {
   try {
-    const stat = readFileSync(path.join(directory, 'stat'), 'utf8')
-    const cgroup = parseCgroup(readFileSync(path.join(directory, 'cgroup'), 'utf8'))
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    const isKernelThread = (Number(fields[6]) & KERNEL_THREAD_FLAG) !== 0
+    const stat = readProcText(`${directory}/stat`)
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ', 7)
+    if ((Number(fields[6]) & KERNEL_THREAD_FLAG) !== 0) return null
+    const cgroup = parseCgroup(readProcText(`${directory}/cgroup`))
     return {
       pid,
       ppid: Number(fields[1]),
       comm: stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
-      exe: isKernelThread ? null : readLink(path.join(directory, 'exe')),
+      exe: readLink(`${directory}/exe`),
       cgroup,
       uid: statSync(directory).uid,
       unit: unitOf(cgroup),
-      isKernelThread,
     }
   } catch {
     return null // It ended between readdir and here.
+  }
+}
+
+/** More than stat and cgroup of proc_pid(5) ever have: a path and a few dozen numbers. */
+const textBuffer = Buffer.alloc(64 * 1024)
+
+/**
+ * Everybody waits while this runs, so there is one buffer for all files, and one read: of these
+ * files the kernel gives all at once what fits (single_open() of fs/seq_file.c).
+ */
+function readProcText(file: string): string {
+  const fd = openSync(file, 'r')
+  try {
+    return textBuffer.toString('utf8', 0, readSync(fd, textBuffer))
+  } finally {
+    closeSync(fd)
   }
 }
 

@@ -8,7 +8,7 @@ import {findUserId, parseMountTypes, type Situation} from '../../../service/poli
 const policyOf = (text: string) => ({rules: parsePolicyFile(text, '/p.conf')})
 
 const entry = (pid: number, values: Partial<ProcessEntry> = {}): ProcessEntry => ({
-  pid, ppid: 1, comm: 'x', exe: '/usr/bin/x', cgroup: '/', uid: 0, unit: null, isKernelThread: false, ...values,
+  pid, ppid: 1, comm: 'x', exe: '/usr/bin/x', cgroup: '/', uid: 0, unit: null, ...values,
 })
 
 const situation: Situation = {
@@ -20,7 +20,6 @@ const situation: Situation = {
 }
 
 const table: readonly ProcessEntry[] = [
-  entry(700, {comm: 'kworker/0:1', exe: null, isKernelThread: true}),
   entry(100, {comm: 'statd', exe: '/usr/sbin/rpc.statd', cgroup: '/system.slice/rpc-statd.service', unit: 'rpc-statd.service', uid: 105}),
   entry(200, {comm: 'child', cgroup: '/system.slice/rpc-statd.service/deep', unit: 'rpc-statd.service'}),
   entry(300, {comm: 'heartbeat', exe: '/opt/heartbeat'}),
@@ -38,7 +37,6 @@ for (const {rule, expected} of [
   {rule: 'Exe=/sbin/rpc.statd', expected: [100]},
   {rule: 'Exe=/usr/sbin/rpc', expected: []},
   {rule: 'Comm=statd', expected: [100, 500]},
-  {rule: 'Comm=kworker/0:1', expected: []},
   {rule: 'User=_rpc', expected: [100]},
   {rule: 'User=1000', expected: [400, 500]},
   {rule: 'User=nobody-knows', expected: []},

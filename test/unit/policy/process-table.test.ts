@@ -11,11 +11,11 @@ test('finds a running child with its command, program, parent and user', async (
   t.teardown(() => child.kill('SIGKILL'))
   await once(child, 'spawn')
   t.like(readProcessTable().find(({pid}) => pid === child.pid), {
-    ppid: process.pid, comm: 'sleep', uid: process.getuid?.(), isKernelThread: false,
+    ppid: process.pid, comm: 'sleep', uid: process.getuid?.(),
   })
 })
 
-test('reads odd command names, kernel threads, units and deleted programs', (t) => {
+test('reads odd command names, units and deleted programs, and leaves the threads of the kernel out', (t) => {
   const proc = mkdtempSync(path.join(tmpdir(), 'permafrost-proc-'))
   t.teardown(() => rmSync(proc, {recursive: true}))
   writeProcess(proc, 9, {comm: 'a) (b 3', flags: 0x40_0000, cgroup: '0::/system.slice/x.service/child\n', exe: '/usr/bin/x (deleted)'})
@@ -24,11 +24,10 @@ test('reads odd command names, kernel threads, units and deleted programs', (t) 
   mkdirSync(path.join(proc, '12')) // ended while we read
   mkdirSync(path.join(proc, 'sys'))
   t.like(readProcessTable(proc), [
-    {pid: 2, comm: 'kthreadd', isKernelThread: true, exe: null, unit: null},
-    {pid: 9, ppid: 1, comm: 'a) (b 3', isKernelThread: false, exe: '/usr/bin/x', cgroup: '/system.slice/x.service/child', unit: 'x.service'},
+    {pid: 9, ppid: 1, comm: 'a) (b 3', exe: '/usr/bin/x', cgroup: '/system.slice/x.service/child', unit: 'x.service'},
     {pid: 11, cgroup: '/user.slice/session-3.scope', unit: 'session-3.scope'},
   ])
-  t.is(readProcessTable(proc).length, 3)
+  t.is(readProcessTable(proc).length, 2)
 })
 
 test('lists what a process has open, and nothing of one that is gone', (t) => {
