@@ -1,5 +1,4 @@
 import {fstatSync} from 'node:fs'
-import {DirectDevice} from '../edge/direct-device.js'
 import {inputFrom, outputTo, type ByteInput} from '../edge/pipe.js'
 import {ImageError, SpareInUseError, UsageError} from '../errors.js'
 import {loadDigest} from '../image/digest.js'
@@ -11,7 +10,7 @@ import {verifyImage} from '../image/verify.js'
 import type {ImageSession} from '../sinks/sink.js'
 import type {SpareDevice} from '../sinks/spare-device.js'
 import {StreamSession} from '../sinks/stream-session.js'
-import {isStream, openToRead, readStart} from './image-verify.js'
+import {isStream, openDirectly, openToRead, readStart} from './image-verify.js'
 
 export interface CopyRequest {
   /** A stream in a file or, as '-', on standard input; or a device with an image. */
@@ -29,16 +28,16 @@ export async function copyImage(request: CopyRequest, signal: AbortSignal): Prom
   const {source, target} = request
   if (source === '-') return await receive({input: inputFrom(0), where: 'standard input'}, request, signal)
   await using file = await openToRead(source)
-  if (await isStream(file)) return await receive({input: inputFrom(file.fd), where: source}, request, signal)
+  if (await isStream(file, source)) return await receive({input: inputFrom(file.fd), where: source}, request, signal)
   if (target !== '-') throw new UsageError(`Cannot copy '${source}' to '${target}': it is no image stream; 'permafrost image copy ${source} -' makes one of it`)
-  return await send(source, decodeSuperblock(await readStart(file, SUPERBLOCK_BYTES), loadDigest(), source), signal)
+  return await send(source, decodeSuperblock(await readStart(file, source, SUPERBLOCK_BYTES), loadDigest(), source), signal)
 }
 
 /** Everything is read and checked before the first byte is sent: nobody gets a stream of a damaged image. */
 async function send(source: string, superblock: Superblock, signal: AbortSignal): Promise<Superblock> {
   if (fstatSync(STANDARD_OUTPUT).isCharacterDevice()) throw new UsageError(`Cannot copy '${source}' to a terminal: redirect it`)
   const digest = loadDigest()
-  await using device = await DirectDevice.openForReading(source)
+  await using device = await openDirectly(source)
   if (superblock.state !== 'valid') throw new ImageError(source, `its state is '${superblock.state}', so there is none to copy`)
   const job = {source: device, superblock, digest, lz4: loadLz4(), where: source}
   const {chunks} = await verifyImage(job, signal)
@@ -84,7 +83,7 @@ async function receive(
 }
 
 async function verifyOnDevice(spare: SpareDevice, device: string, signal: AbortSignal): Promise<void> {
-  await using source = await DirectDevice.openForReading(device)
+  await using source = await openDirectly(device)
   await verifyImage({source, superblock: await spare.readSuperblock(), digest: loadDigest(), lz4: loadLz4(), where: device}, signal)
 }
 

@@ -23,9 +23,9 @@ export async function verify(source: string, signal: AbortSignal): Promise<Verif
   const digest = loadDigest()
   if (source === '-') return await verifyStream(0, 'standard input', digest, signal)
   await using file = await openToRead(source)
-  if (await isStream(file)) return await verifyStream(file.fd, source, digest, signal)
-  await using device = await DirectDevice.openForReading(source)
-  const superblock = decodeSuperblock(await readStart(file, SUPERBLOCK_BYTES), digest, source)
+  if (await isStream(file, source)) return await verifyStream(file.fd, source, digest, signal)
+  await using device = await openDirectly(source)
+  const superblock = decodeSuperblock(await readStart(file, source, SUPERBLOCK_BYTES), digest, source)
   if ((await device.sizeBytes()) < superblock.deviceBytes) {
     throw new ImageError(source, `it is shorter than the ${superblock.deviceBytes} bytes of its device`)
   }
@@ -34,22 +34,30 @@ export async function verify(source: string, signal: AbortSignal): Promise<Verif
 }
 
 export async function openToRead(path: string): Promise<FileHandle & AsyncDisposable> {
+  const file = await saying(path, () => open(path))
+  return Object.assign(file, {[Symbol.asyncDispose]: () => file.close()})
+}
+
+export async function openDirectly(path: string): Promise<DirectDevice> {
+  return await saying(path, () => DirectDevice.openForReading(path))
+}
+
+async function saying<Value>(path: string, act: () => Promise<Value>): Promise<Value> {
   try {
-    const file = await open(path)
-    return Object.assign(file, {[Symbol.asyncDispose]: () => file.close()})
+    return await act()
   } catch (cause) {
     throw new SinkError('read', path, {cause})
   }
 }
 
 /** Told by its first bytes; the position of the file stays where it is. */
-export async function isStream(file: FileHandle): Promise<boolean> {
-  return hasStreamMagic(await readStart(file, OPENING_BYTES))
+export async function isStream(file: FileHandle, path: string): Promise<boolean> {
+  return hasStreamMagic(await readStart(file, path, OPENING_BYTES))
 }
 
-export async function readStart(file: FileHandle, length: number): Promise<Buffer> {
+export async function readStart(file: FileHandle, path: string, length: number): Promise<Buffer> {
   const bytes = Buffer.alloc(length)
-  const {bytesRead} = await file.read(bytes, 0, length, 0)
+  const {bytesRead} = await saying(path, () => file.read(bytes, 0, length, 0))
   return bytes.subarray(0, bytesRead)
 }
 

@@ -14,7 +14,13 @@ export class DirectDevice implements AsyncDisposable {
   readonly #handle: FileHandle
 
   static async openForReading(path: string): Promise<DirectDevice> {
-    return new DirectDevice(await open(path, constants.O_RDONLY | constants.O_DIRECT))
+    try {
+      return new DirectDevice(await open(path, constants.O_RDONLY | constants.O_DIRECT))
+    } catch (error) {
+      // Some file systems have no direct I/O for files; a device always has it.
+      if (!(error instanceof Error) || Reflect.get(error, 'code') !== 'EINVAL') throw error
+      return new DirectDevice(await open(path, constants.O_RDONLY))
+    }
   }
 
   /** `isExclusive` refuses (EBUSY) a device that is mounted or otherwise held, and holds it while open. */

@@ -99,7 +99,8 @@ test('says what to do when a device is copied to a device, or a file is not ther
   const outcome = run(['copy', write(golden), spare])
   t.is(outcome.status, 2)
   t.regex(outcome.stderr, /it is no image stream; 'permafrost image copy .* -' makes one of it/)
-  t.regex(run(['verify', join(directory, 'nothing')]).stderr, /Cannot read '.*nothing': ENOENT$/m)
+  t.regex(run(['verify', join(directory, 'nothing')]).stderr, /^permafrost: Cannot read '.*nothing': ENOENT\n$/)
+  t.regex(run(['verify', directory]).stderr, /^permafrost: Cannot read '.*': EISDIR\n$/)
 })
 
 function run(words: readonly string[], input: Buffer = Buffer.alloc(0)) {
