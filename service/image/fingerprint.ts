@@ -19,6 +19,25 @@ export function canFingerprint(fileSystemType: string): boolean {
   return PLACES.has(fileSystemType)
 }
 
+/**
+ * What of the file system lies on another device, which neither its snapshot nor its fingerprint covers; null where
+ * all of it is on this one.
+ */
+export async function findElsewhere({source, fileSystemType}: Pick<FingerprintRequest, 'source' | 'fileSystemType'>): Promise<string | null> {
+  switch (fileSystemType) {
+    case 'ext3':
+    case 'ext4':
+      return await hasExtJournalElsewhere(source) ? 'journal' : null
+    case 'xfs': {
+      const superblock = await source.read(0, 512)
+      if (superblock.readBigUInt64BE(XFS_LOG_START) === 0n) return 'log'
+      return superblock.readBigUInt64BE(XFS_REALTIME_BLOCKS) === 0n ? null : 'realtime section'
+    }
+    default:
+      return null
+  }
+}
+
 export interface FingerprintRequest {
   readonly source: BlockSource
   readonly fileSystemType: string
@@ -77,6 +96,13 @@ async function findExtPlaces(source: BlockSource): Promise<readonly Place[]> {
   return journal === null ? [START] : [START, {offset: journal * blockBytes, bytes: Math.min(blockBytes, 4096)}]
 }
 
+/** EXT4_FEATURE_COMPAT_HAS_JOURNAL, and no inode here that has it: fs/ext4/ext4.h. */
+async function hasExtJournalElsewhere(source: BlockSource): Promise<boolean> {
+  const superblock = await source.read(1024, 1024)
+  const hasJournal = (superblock.readUInt32LE(0x5c) & 0x4) !== 0
+  return hasJournal && superblock.readUInt32LE(0xe0) === 0
+}
+
 /** The first block of the journal, or null when there is none inside or its place is not backed up. */
 function findExtJournal(superblock: Buffer): number | null {
   const journalInode = superblock.readUInt32LE(0xe0)
@@ -98,7 +124,7 @@ async function findXfsPlaces(source: BlockSource): Promise<readonly Place[]> {
   const superblock = await source.read(0, 512)
   const blockBytes = superblock.readUInt32BE(4)
   const groupHeaders = {offset: 0, bytes: superblock.readUInt16BE(102) * 4}
-  const start = superblock.readBigUInt64BE(48)
+  const start = superblock.readBigUInt64BE(XFS_LOG_START)
   if (start === 0n) return [groupHeaders]
   const groupBlocks = superblock.readUInt32BE(84)
   const groupShift = BigInt(superblock.readUInt8(124))
@@ -111,6 +137,10 @@ async function findXfsPlaces(source: BlockSource): Promise<readonly Place[]> {
   const beginning = {offset: log.offset, bytes: Math.min(from, XFS_LOG_REACH_BYTES)}
   return [groupHeaders, ...(beginning.bytes === 0 ? [] : [beginning]), {offset: log.offset + from, bytes: to - from}]
 }
+
+// Of struct xfs_dsb, fs/xfs/libxfs/xfs_format.h.
+const XFS_REALTIME_BLOCKS = 16
+const XFS_LOG_START = 48
 
 /** More than the largest single write to a log, 256 KiB, whatever is under way when it ends. */
 const XFS_LOG_REACH_BYTES = 2 ** 20

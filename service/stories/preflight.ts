@@ -10,7 +10,7 @@ import {
   SpareTooSmallError,
   UnmappedFileSystemError,
 } from '../errors.js'
-import {canFingerprint} from '../image/fingerprint.js'
+import {canFingerprint, findElsewhere} from '../image/fingerprint.js'
 import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
 import type {Machine} from '../machine.js'
 import type {SinkSummary} from '../sinks/sink.js'
@@ -138,14 +138,20 @@ async function checkRoom({sink, files}: Machine, findings: Findings): Promise<vo
   if (imageAreaBytes < neededBytes) throw new SpareTooSmallError(sink.name, neededBytes, imageAreaBytes)
 }
 
-async function checkFileSystems(_: Machine, findings: Findings): Promise<void> {
+async function checkFileSystems({blocks}: Machine, findings: Findings): Promise<void> {
   const fileSystems = await findings.fileSystems
   if (fileSystems.length > SNAPSHOT_DEVICES_MAXIMUM) {
     throw new CheckFailedError('file-systems', `${fileSystems.length} file systems are mounted, ${SNAPSHOT_DEVICES_MAXIMUM} can be snapshotted; unmount some`)
   }
-  for (const {mapping, mountPoint, type, isReadOnly} of fileSystems) {
+  for (const {mapping, mountPoint, type, isReadOnly, number} of fileSystems) {
     if (mapping.kind === 'unmapped') throw new UnmappedFileSystemError(mountPoint, `${mapping.device}: ${mapping.reason}`)
-    if (isReadOnly || canFingerprint(type)) continue
+    if (isReadOnly) continue
+    await using source = await blocks.openForReading(number)
+    const elsewhere = await findElsewhere({source, fileSystemType: type})
+    if (elsewhere !== null) {
+      throw new CheckFailedError('file-systems', `the ${elsewhere} of '${mountPoint}' is on another device, which would not be snapshotted with it; unmount it or mount it read-only`)
+    }
+    if (canFingerprint(type)) continue
     throw new CheckFailedError(
       'file-systems',
       `'${mountPoint}' has a file system of type '${type}', of which a change before the resume could not be told; unmount it or mount it read-only`,

@@ -5,7 +5,7 @@ import {join} from 'node:path'
 import test from 'ava'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {loadDigest} from '../../../service/image/digest.js'
-import {canFingerprint, findXfsLogHead, readFingerprint, type BlockSource} from '../../../service/image/fingerprint.js'
+import {canFingerprint, findElsewhere, findXfsLogHead, readFingerprint, type BlockSource} from '../../../service/image/fingerprint.js'
 
 const MIB = 2 ** 20
 const digest = loadDigest()
@@ -61,6 +61,37 @@ for (const [what, headBlock, before, after, places] of [
     t.deepEqual(regions.map(({offset, bytes}) => [offset, bytes]), [[0, 2048], ...places])
     const written = xfsWithLog((index) => (index <= headBlock % 131_072 ? before + 1 : after))
     t.notDeepEqual(await readFingerprint({source: written, fileSystemType: 'xfs', isReadOnly: false, digest}), regions)
+  })
+}
+
+const elsewhere: readonly {type: string; what: string | null; command: string; options: (file: string) => readonly string[]; breakIt?: (file: string) => void}[] = [
+  {type: 'ext4', what: null, command: '/usr/sbin/mkfs.ext4', options: (file) => ['-q', '-F', file]},
+  {type: 'ext4', what: null, command: '/usr/sbin/mkfs.ext4', options: (file) => ['-q', '-F', '-O', '^has_journal', file]},
+  {
+    type: 'ext4',
+    what: 'journal',
+    command: '/usr/sbin/mkfs.ext4',
+    options: (file) => ['-q', '-F', file],
+    // mke2fs makes one elsewhere on block devices only.
+    breakIt: (file) => void execFileSync('/usr/sbin/debugfs', ['-w', '-R', 'set_super_value journal_inum 0', file], {stdio: 'pipe'}),
+  },
+  {type: 'xfs', what: null, command: '/usr/sbin/mkfs.xfs', options: (file) => ['-q', '-f', file]},
+  {type: 'xfs', what: 'log', command: '/usr/sbin/mkfs.xfs', options: (file) => ['-q', '-f', '-l', `logdev=${file}.log,size=64m`, file]},
+  {type: 'xfs', what: 'realtime section', command: '/usr/sbin/mkfs.xfs', options: (file) => ['-q', '-f', '-r', `rtdev=${file}.rt`, file]},
+]
+
+for (const [index, {type, what, command, options, breakIt}] of elsewhere.entries()) {
+  const run = existsSync(command) ? test : test.skip
+  run(`case ${index}: of ${type}, ${what ?? 'nothing'} is on another device${existsSync(command) ? '' : ` (skipped: ${command} is missing)`}`, async (t) => {
+    const file = join(directory, `elsewhere-${index}`)
+    for (const suffix of ['', '.log', '.rt']) {
+      writeFileSync(`${file}${suffix}`, '')
+      truncateSync(`${file}${suffix}`, 400 * MIB)
+    }
+    execFileSync(command, [...options(file)])
+    breakIt?.(file)
+    await using source = await DirectDevice.openForReading(file)
+    t.is(await findElsewhere({source, fileSystemType: type}), what)
   })
 }
 

@@ -89,6 +89,22 @@ test('a type whose changes cannot be told is welcome when nothing can change it'
   t.true((await preflight(fake.machine)).every(({passed}) => passed))
 })
 
+test('a file system whose journal is on another device fails, and says so', async (t) => {
+  const fake = await fakeMachine(t)
+  const superblock = Buffer.alloc(2048)
+  superblock.writeUInt32LE(0x4, 1024 + 0x5c)
+  const blocks = {
+    ...fake.machine.blocks,
+    openForReading: async () => ({
+      read: async (offset: number, length: number) => superblock.subarray(offset, offset + length),
+      [Symbol.asyncDispose]: async () => {},
+    }),
+  }
+  const failed = (await preflight({...fake.machine, blocks})).filter(({passed}) => !passed)
+  t.deepEqual(failed.map(({id}) => id), ['file-systems'])
+  t.regex(failed[0]?.remedy ?? '', /the journal of '\/' is on another device/)
+})
+
 test('a policy that cannot be applied fails by its own words', async (t) => {
   const fake = await fakeMachine(t)
   const findNeeded = (): never => {
