@@ -1,4 +1,5 @@
 import {fstatSync} from 'node:fs'
+import {openFiles} from '../edge/files.js'
 import {inputFrom, outputTo, type ByteInput} from '../edge/pipe.js'
 import {ImageError, SpareInUseError, UsageError} from '../errors.js'
 import {loadDigest} from '../image/digest.js'
@@ -8,6 +9,7 @@ import {receiveImage, type PieceTarget} from '../image/stream-read.js'
 import {decodeSuperblock, SUPERBLOCK_BYTES, type Superblock} from '../image/superblock.js'
 import {verifyImage} from '../image/verify.js'
 import type {ImageSession} from '../sinks/sink.js'
+import {openExclusive} from '../sinks/spare-access.js'
 import type {SpareDevice} from '../sinks/spare-device.js'
 import {StreamSession} from '../sinks/stream-session.js'
 import {isStream, openDirectly, openToRead, readStart} from './image-verify.js'
@@ -67,6 +69,8 @@ async function receive(
   if ((await spare.inspect()).state === 'valid') {
     throw new SpareInUseError(target, `it has an image that the next boot resumes; 'permafrost image discard ${target}' forgets it`)
   }
+  // Whoever hibernates meanwhile finds it held.
+  await using _held = await openExclusive(target, openFiles())
   const arrival = new Arrival(spare)
   try {
     const {superblock, headerBytes} = await receiveImage({...stream, digest: loadDigest()}, arrival, signal)

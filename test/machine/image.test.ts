@@ -1,5 +1,5 @@
 import {spawnSync} from 'node:child_process'
-import {copyFileSync, mkdtempSync, openSync, closeSync, rmSync, writeFileSync} from 'node:fs'
+import {mkdtempSync, openSync, closeSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import test, {type ExecutionContext} from 'ava'
@@ -58,7 +58,7 @@ test.serial('an image that was resumed is refused when a copy of it comes back',
   const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
   t.true(resumed.ok, resumed.reason ?? '')
   await cut(machine)
-  copyFileSync(copy, disk('spare').path)
+  await run('cp', ['--sparse=always', copy, disk('spare').path])
   await startsAnew(t, /not resuming: the file system on '.*' changed since the image was made/)
 })
 
