@@ -225,24 +225,33 @@ export class FreezeError extends FailedError {
   }
 }
 
+/** x86-64, the only architecture the kernel series is wired up for. */
+const PAGE_BYTES = 4096
+
 const SNAPSHOT_CAUSES: Readonly<Record<string, string>> = {
   EPERM: 'CAP_SYS_BOOT is missing, or the kernel is locked down',
-  EBUSY: 'another hibernation is at work, or a mounted block file system was not named',
+  EBUSY:
+    'another hibernation is at work, a swap device or file system is being added or removed, or a mounted block file system was not named; the kernel log says which',
+  EXDEV: 'a file system keeps its journal or log on a device of its own, which is not covered; the kernel log names it',
+  ETIMEDOUT: 'a process did not stop, or hangs in the middle of a write to a file system; the kernel log names it',
   ENXIO: 'a device has no inactive table',
   EOPNOTSUPP: 'a process uses secret memory (memfd_secret), or the kernel was started with nohibernate',
 }
 
+/** `pagesShort`, with ENOMEM, is how many pages of memory the kernel would have needed more; 0 where it could not tell. */
 export class SnapshotError extends FailedError {
   override readonly busName = 'org.permafrost1.Error.Snapshot'
 
   constructor(readonly errno: number, readonly pagesShort: number | bigint = 0) {
     const name = errnoName(errno)
-    super(
-      name === 'ENOMEM'
-        ? `Cannot take the snapshot: ${pagesShort} pages of memory were missing`
-        : `Cannot take the snapshot: ${SNAPSHOT_CAUSES[name] ?? name}`,
-    )
+    const cause = name === 'ENOMEM' ? memoryShortage(pagesShort) : SNAPSHOT_CAUSES[name] ?? name
+    super(`Cannot take the snapshot: ${cause}`)
   }
+}
+
+function memoryShortage(pagesShort: number | bigint): string {
+  const amount = Number(pagesShort) === 0 ? '' : `${mebibytes(Number(pagesShort) * PAGE_BYTES)} MiB `
+  return `${amount}more memory needed: close something, or add swap`
 }
 
 /** The image on `device` cannot be written, read or believed; `fault` says why. */

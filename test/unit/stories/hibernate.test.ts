@@ -128,7 +128,7 @@ const failures: readonly (readonly [string, (fake: FakeMachine) => void, RegExp]
     ({kernel}) => void (kernel.failing = {call: 'freezeProcesses', error: new FreezeError(110, {pid: 9, command: 'dd'})}),
     /'dd'/,
   ],
-  ['the snapshot fails', ({kernel}) => void (kernel.failing = {call: 'snapshotKernel', error: new SnapshotError(12, 500)}), /500 pages/],
+  ['the snapshot fails', ({kernel}) => void (kernel.failing = {call: 'snapshotKernel', error: new SnapshotError(12, 500)}), /: 2 MiB more memory needed/],
   [
     'the power does not go off',
     ({kernel}) => void (kernel.failing = {call: 'powerOff', error: new SystemCallError('power off', 1)}),
