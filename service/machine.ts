@@ -15,7 +15,7 @@ import {matchNeeded, type Needed} from './policy/match.js'
 import type {Policy} from './policy/policy.js'
 import {readProcessTable} from './policy/process-table.js'
 import {readSituation} from './policy/situation.js'
-import type {CowSpace, ImageSink} from './sinks/sink.js'
+import type {CowSpace, ImageSink, MergeNotes} from './sinks/sink.js'
 import {SpareDevice} from './sinks/spare-device.js'
 import {Exclusive} from './stories/exclusive.js'
 
@@ -28,6 +28,7 @@ export interface Machine {
   readonly blocks: BlockAccess
   readonly sink: ImageSink
   readonly cow: CowSpace
+  readonly mergeNotes: MergeNotes
   readonly files: Files
   readonly lz4: Lz4
   readonly digest: Digest
@@ -66,6 +67,7 @@ export function openMachine({configuration, policy, log}: MachineParts): Machine
     blocks: openBlockAccess(files),
     sink: spare,
     cow: spare,
+    mergeNotes: spare,
     files,
     lz4: loadLz4(),
     digest,

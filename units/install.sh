@@ -46,6 +46,7 @@ install_units() {
   put 755 "$units/permafrost" /usr/bin/permafrost
   put 755 "$units/sleep" /usr/lib/permafrost/sleep
   put 644 "$units/systemd/permafrostd.service" $system/system/permafrostd.service
+  put 644 "$units/systemd/permafrost-merge.service" $system/system/permafrost-merge.service
   local service
   for service in systemd-hibernate systemd-logind; do
     put 644 "$units/systemd/$service.service.d-50-permafrost.conf" $system/system/$service.service.d/50-permafrost.conf
@@ -66,9 +67,10 @@ install_units() {
 }
 
 enable_units() {
-  local wants=$root/etc/systemd/system/multi-user.target.wants
-  install -d "$wants"
-  ln -sfn /usr/lib/systemd/system/permafrostd.service "$wants/permafrostd.service"
+  local wants=$root/etc/systemd/system
+  install -d "$wants/multi-user.target.wants" "$wants/sysinit.target.wants"
+  ln -sfn /usr/lib/systemd/system/permafrostd.service "$wants/multi-user.target.wants/permafrostd.service"
+  ln -sfn /usr/lib/systemd/system/permafrost-merge.service "$wants/sysinit.target.wants/permafrost-merge.service"
 }
 
 [ $# -lt 3 ] || install_program "$2" "$3"

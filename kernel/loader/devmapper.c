@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Device-mapper's ioctls, as far as a linear device needs them. */
+/* Device-mapper's ioctls, as far as a device of one target needs them. */
 #include "devmapper.h"
 
 #include <errno.h>
@@ -15,11 +15,15 @@
 #define CONTROL "/dev/mapper/control"
 #define CONTROL_NUMBER "/sys/class/misc/device-mapper/dev"
 
+/* Five seconds: udev looks at a new device for much less. */
+#define REMOVE_TRIES 250U
+#define REMOVE_POLL_MICROSECONDS 20000U
+
 /* An ioctl's fixed part with room for one target and its parameters. */
 struct request {
 	struct dm_ioctl io;
 	struct dm_target_spec target;
-	char parameters[64];
+	char parameters[PARAMETERS_BYTES];
 };
 
 /* Without udev or devtmpfs the node has to be made. */
@@ -76,7 +80,7 @@ bool devmapper_has(int control, const char *name, const char *uuid)
 	       !strcmp(request.io.uuid, uuid);
 }
 
-static int create(int control, const struct linear_device *device,
+static int create(int control, const struct mapped_device *device,
 		  dev_t *created)
 {
 	struct request request;
@@ -94,7 +98,7 @@ static int create(int control, const struct linear_device *device,
 	return 0;
 }
 
-static int load(int control, const struct linear_device *device)
+static int load(int control, const struct mapped_device *device)
 {
 	struct request request;
 
@@ -106,9 +110,10 @@ static int load(int control, const struct linear_device *device)
 	request.target.length = device->sectors;
 	request.target.next = sizeof(request.target) +
 			      sizeof(request.parameters);
-	memcpy(request.target.target_type, "linear", sizeof("linear"));
-	snprintf(request.parameters, sizeof(request.parameters), "%u:%u 0",
-		 major(device->below), minor(device->below));
+	memcpy(request.target.target_type, device->target,
+	       strlen(device->target));
+	memcpy(request.parameters, device->parameters,
+	       sizeof(request.parameters));
 	return ioctl(control, DM_TABLE_LOAD, &request);
 }
 
@@ -122,19 +127,43 @@ static int start(int control, const char *name, u32 udev_cookie)
 	return ioctl(control, DM_DEV_SUSPEND, &request);
 }
 
-static void remove_device(int control, const char *name)
+int devmapper_remove(int control, const char *name, struct reason *why)
 {
 	struct request request;
 
-	/* Left over without a table it would be in nobody's way. */
-	if (!prepare(&request, name))
-		ioctl(control, DM_DEV_REMOVE, &request);
+	for (unsigned int tries = REMOVE_TRIES;; tries--) {
+		if (!prepare(&request, name) &&
+		    !ioctl(control, DM_DEV_REMOVE, &request))
+			return 0;
+		if (errno != EBUSY || !tries)
+			return refuse(why, "cannot remove '%s': %s", name,
+				      strerror(errno));
+		usleep(REMOVE_POLL_MICROSECONDS);
+	}
 }
 
-int devmapper_create_linear(int control, const struct linear_device *device,
-			    u32 udev_cookie, dev_t *created,
-			    struct reason *why)
+int devmapper_status(int control, const char *name,
+		     char status[PARAMETERS_BYTES], struct reason *why)
 {
+	struct request request;
+
+	if (prepare(&request, name) ||
+	    ioctl(control, DM_TABLE_STATUS, &request))
+		return refuse(why, "cannot ask for the status of '%s': %s",
+			      name, strerror(errno));
+	if (request.io.target_count != 1 ||
+	    request.io.flags & DM_BUFFER_FULL_FLAG)
+		return refuse(why, "the status of '%s' is longer than expected",
+			      name);
+	memcpy(status, request.parameters, PARAMETERS_BYTES);
+	status[PARAMETERS_BYTES - 1] = '\0';
+	return 0;
+}
+
+int devmapper_create(int control, const struct mapped_device *device,
+		     u32 udev_cookie, dev_t *created, struct reason *why)
+{
+	struct reason ignored;
 	int cause;
 
 	if (create(control, device, created))
@@ -144,7 +173,8 @@ int devmapper_create_linear(int control, const struct linear_device *device,
 	    !start(control, device->name, udev_cookie))
 		return 0;
 	cause = errno;
-	remove_device(control, device->name);
+	/* Left over without a table it would be in nobody's way. */
+	devmapper_remove(control, device->name, &ignored);
 	return refuse(why, "cannot load the table of '%s': %s", device->name,
 		      strerror(cause));
 }

@@ -7,10 +7,14 @@
 
 #include <sys/types.h>
 
-struct linear_device {
+#define PARAMETERS_BYTES 128
+
+/* A device with a table of one target. */
+struct mapped_device {
 	const char *name;
 	const char *uuid;
-	dev_t below;		/* the device it maps one to one */
+	const char *target;
+	char parameters[PARAMETERS_BYTES];
 	u64 sectors;
 	bool is_read_only;
 };
@@ -22,8 +26,14 @@ int devmapper_open(struct reason *why);
 bool devmapper_has(int control, const char *name, const char *uuid);
 
 /* Makes the device and lets it run; udev_cookie is for its event. */
-int devmapper_create_linear(int control, const struct linear_device *device,
-			    u32 udev_cookie, dev_t *created,
-			    struct reason *why);
+int devmapper_create(int control, const struct mapped_device *device,
+		     u32 udev_cookie, dev_t *created, struct reason *why);
+
+/* What the device's target says of itself, NUL terminated. */
+int devmapper_status(int control, const char *name,
+		     char status[PARAMETERS_BYTES], struct reason *why);
+
+/* Removes the device; whoever looks at it just now is waited for. */
+int devmapper_remove(int control, const char *name, struct reason *why);
 
 #endif

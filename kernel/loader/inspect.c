@@ -3,6 +3,7 @@
 #include "inspect.h"
 
 #include "chunks.h"
+#include "merge-list.h"
 #include "regions.h"
 
 #include <fcntl.h>
@@ -86,6 +87,20 @@ static void print_header(const struct header *header)
 	print_lines("text", &header->settings);
 }
 
+static int print_merges(const struct disk *disk,
+			const struct superblock *superblock,
+			struct reason *why)
+{
+	static struct merge_list list;
+
+	if (merge_list_read(disk, superblock, &list, why))
+		return -1;
+	for (u32 i = 0; i < list.count; i++)
+		print_text("unfinished_merge", list.merges[i].path,
+			   strlen(list.merges[i].path));
+	return 0;
+}
+
 static int discard(void *context, const u8 *bytes, u32 count,
 		   struct reason *why)
 {
@@ -138,6 +153,8 @@ static int check_disk(const struct disk *disk,
 	if (!superblock_has_known_state(&superblock))
 		return refuse(why, "'%s' is in the unknown state '%s'",
 			      disk->path, superblock.state);
+	if (print_merges(disk, &superblock, why))
+		return -1;
 	/* Only these two states promise that there is an image. */
 	if (!superblock_is(&superblock, STATE_VALID) &&
 	    !superblock_is(&superblock, STATE_RESUMING))

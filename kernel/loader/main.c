@@ -4,12 +4,14 @@
  * any file system is mounted. The image format is service/image/FORMAT.md.
  */
 #include "inspect.h"
+#include "merge.h"
 #include "resume.h"
 #include "say.h"
 #include "types.h"
 #include "wrap.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum exit_status {
 	EXIT_GO_ON = 0,
@@ -17,14 +19,19 @@ enum exit_status {
 	EXIT_USAGE = 2,
 };
 
+#define WAIT_SECONDS_MAX 3600U
+
 static const char usage[] =
 	"Usage: permafrost-loader resume [--early] [--device DEVICE]\n"
+	"       permafrost-loader merge [--wait SECONDS] [--device DEVICE]\n"
 	"       permafrost-loader wrap DEVICE...\n"
 	"       permafrost-loader inspect [--verify] [--foreign] DEVICE|FILE...\n"
 	"\n"
 	"resume   Finds a valid image, checks it and continues it. Returns 0 when there\n"
 	"         is none or it is refused, and the ordinary boot goes on. --early leaves\n"
 	"         everything to a later call unless all that it needs is there already.\n"
+	"merge    Writes back what a power cut kept from being written back when a\n"
+	"         hibernation was rolled back; 1 when not all of it could be.\n"
 	"wrap     Puts a device-mapper device over each block device and prints the paths\n"
 	"         to mount; 1 when one could not be wrapped.\n"
 	"inspect  Prints what is on a device; --verify reads all of it, --foreign does not\n"
@@ -56,6 +63,27 @@ static int run_resume(int count, char *const arguments[])
 	say_to_kernel_log();
 	resume(device, is_early);
 	return EXIT_GO_ON;
+}
+
+static int run_merge(int count, char *const arguments[])
+{
+	const char *device = NULL;
+	unsigned long wait_seconds = 0;
+	char *end = NULL;
+
+	for (; count > 1; count -= 2, arguments += 2) {
+		if (!strcmp(arguments[0], "--wait"))
+			wait_seconds = strtoul(arguments[1], &end, 10);
+		else if (!strcmp(arguments[0], "--device"))
+			device = arguments[1];
+		else
+			break;
+	}
+	if (count || (end && *end) || wait_seconds > WAIT_SECONDS_MAX)
+		return print_usage(stderr, EXIT_USAGE);
+	say_to_kernel_log();
+	return merge(device, (unsigned int)wait_seconds) ? EXIT_NOT_ALL :
+							   EXIT_GO_ON;
 }
 
 static int run_wrap(int count, char *const arguments[])
@@ -94,6 +122,7 @@ int main(int argc, char *argv[])
 		int (*run)(int count, char *const arguments[]);
 	} verbs[] = {
 		{ "resume", run_resume },
+		{ "merge", run_merge },
 		{ "wrap", run_wrap },
 		{ "inspect", run_inspect },
 	};

@@ -8,6 +8,7 @@
  *   makes it "aborted", since the ordinary boot is about to change the file
  *   systems it belongs to.
  * - "resuming" is on the disk before the jump, so no image is resumed twice.
+ * - No image is resumed beside merges that have not ended: merge.c.
  * - An early try, before all devices are there, resumes when nothing is missing
  *   and else leaves everything, messages too, to the one that follows.
  */
@@ -16,6 +17,7 @@
 #include "chunks.h"
 #include "clock.h"
 #include "devices.h"
+#include "merge-list.h"
 #include "regions.h"
 #include "restore.h"
 
@@ -209,6 +211,21 @@ static int check_image(const struct disk *disk,
 	return result;
 }
 
+/* File systems that are half written back are not those of the image. */
+static int check_merges(const struct disk *disk,
+			const struct superblock *superblock,
+			struct reason *why)
+{
+	static struct merge_list list;
+
+	if (merge_list_read(disk, superblock, &list, why))
+		return -1;
+	if (list.count)
+		return refuse(why, "the hibernation of '%s' was being rolled back",
+			      disk->path);
+	return 0;
+}
+
 /* Returns only when the image was refused or, early, something is missing. */
 static void try_image(const struct candidate *candidate, bool is_early)
 {
@@ -219,7 +236,8 @@ static void try_image(const struct candidate *candidate, bool is_early)
 	bool is_left_for_later = is_early;
 
 	if (!disk_open(&disk, candidate->path, O_RDWR | O_EXCL, &why)) {
-		if (!check_image(&disk, superblock, &header,
+		if (!check_merges(&disk, superblock, &why) &&
+		    !check_image(&disk, superblock, &header,
 				 is_early ? 0 : DEVICE_WAIT_SECONDS, &why)) {
 			say("resuming from '%s', %llu MiB", candidate->path,
 			    (unsigned long long)(superblock->stream_bytes / MIB));

@@ -56,8 +56,8 @@ static int find_kernel_name(dev_t device, char *name, struct reason *why)
 	return 0;
 }
 
-static int measure(const char *path, struct linear_device *device,
-		   struct reason *why)
+static int measure(const char *path, struct mapped_device *device,
+		   dev_t *below, struct reason *why)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat status;
@@ -74,7 +74,7 @@ static int measure(const char *path, struct linear_device *device,
 		result = refuse(why, "cannot find the size of '%s': %s", path,
 				strerror(errno));
 	close(fd);
-	device->below = status.st_rdev;
+	*below = status.st_rdev;
 	device->sectors = bytes / 512;
 	device->is_read_only = read_only;
 	return result;
@@ -86,19 +86,24 @@ static int wrap_one(int control, const char *path,
 {
 	char kernel_name[KERNEL_NAME_BYTES];
 	char name[NAME_BYTES], uuid[NAME_BYTES];
-	struct linear_device device = { .name = name, .uuid = uuid };
+	struct mapped_device device = {
+		.name = name, .uuid = uuid, .target = "linear",
+	};
+	dev_t below = 0;
 
-	if (measure(path, &device, why))
+	if (measure(path, &device, &below, why))
 		return -1;
-	if (is_devmapper(device.below))
+	if (is_devmapper(below))
 		return 0;
-	if (find_kernel_name(device.below, kernel_name, why))
+	if (find_kernel_name(below, kernel_name, why))
 		return -1;
+	snprintf(device.parameters, sizeof(device.parameters), "%u:%u 0",
+		 major(below), minor(below));
 	snprintf(name, sizeof(name), NAME_PREFIX "%s", kernel_name);
 	snprintf(uuid, sizeof(uuid), UUID_PREFIX "%s", kernel_name);
 	if (!devmapper_has(control, name, uuid)) {
-		if (devmapper_create_linear(control, &device, cookie->value,
-					    &to->device, why))
+		if (devmapper_create(control, &device, cookie->value,
+				     &to->device, why))
 			return -1;
 		to->is_new = true;
 	}

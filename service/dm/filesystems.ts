@@ -90,7 +90,7 @@ async function findMapping(number: DeviceNumber, {files, dm, devices}: Surroundi
 }
 
 /** Whether the device, or any below it, is one that cryptsetup made. */
-function isEncrypted(number: DeviceNumber, files: Files): boolean {
+export function isEncrypted(number: DeviceNumber, files: Files): boolean {
   const directory = `/sys/dev/block/${printDeviceNumber(number)}`
   if (files.readText(`${directory}/dm/uuid`)?.startsWith('CRYPT-') === true) return true
   return files.list(`${directory}/slaves`).some((name) => {
@@ -100,7 +100,7 @@ function isEncrypted(number: DeviceNumber, files: Files): boolean {
 }
 
 /** From udev's own notes, or by the links it made of them. */
-function findUuid(number: DeviceNumber, files: Files): string {
+export function findUuid(number: DeviceNumber, files: Files): string {
   const notes = files.readText(`/run/udev/data/b${printDeviceNumber(number)}`) ?? ''
   const noted = /^E:ID_FS_UUID=(.+)$/m.exec(notes)?.[1]
   if (noted !== undefined) return noted

@@ -31,6 +31,8 @@ export interface CowArea {
   readonly device: DeviceNumber
   readonly offsetBytes: number
   readonly bytes: number
+  /** Whatever is written there is as secret as on an encrypted file system's own device. */
+  readonly isEncrypted: boolean
 }
 
 /** Less is used up by a log file that grows for a while. */
@@ -121,13 +123,17 @@ async function prepareOne(
   return {mounted, number: mapping.device.number, base: base.number, pathUnder: mapping.pathUnder}
 }
 
+/**
+ * A throw-away key is lost when the power is, and with it a merge that was under way. So it is used only where
+ * the slice would lie in the clear otherwise: not on a spare device that is encrypted itself.
+ */
 function cowTable(mapping: Extract<Mapping, {kind: 'mapped'}>, slice: Slice, fillTemplate: FillTemplate) {
   const parameters = {
     sectors: slice.length,
     spare: printDeviceNumber(slice.area.device),
     spare_sector: slice.start,
   }
-  return mapping.isEncrypted
+  return mapping.isEncrypted && !slice.area.isEncrypted
     ? fillTemplate('cow-encrypted', {...parameters, key: randomBytes(KEY_BYTES).toString('hex')})
     : fillTemplate('cow', parameters)
 }

@@ -3,7 +3,8 @@ import {FaultInjectedError} from '../errors.js'
 /**
  * Points at which a test lets the story fail or the service die, in the order in which they
  * are passed. PERMAFROST_FAULT=NAME or NAME:fail makes the point throw, NAME:kill ends the process
- * there as a crash would. Where the variable is not set a point costs an empty call.
+ * there as a crash would; several, with commas between them, reach a point of the way back.
+ * Where the variable is not set a point costs an empty call.
  */
 export const FAULT_POINTS = [
   'preflight-passed',
@@ -19,8 +20,12 @@ export const FAULT_POINTS = [
   'stream-written',
   'image-valid',
   'resumed',
+  'resumed-thawed',
+  'image-given-up',
+  'merges-noted',
   'merge-begun',
   'thawed',
+  'merged',
 ] as const
 
 export type FaultPoint = (typeof FAULT_POINTS)[number]
@@ -36,18 +41,24 @@ type Kind = 'fail' | 'kill'
 /** Throws where `setting` names no point, so that no test passes for a misspelling. */
 export function parseFaults(setting: string | undefined): Faults {
   if (setting === undefined || setting === '') return NO_FAULTS
-  const [name, kind = 'fail'] = setting.split(':')
-  const point = FAULT_POINTS.find((known) => known === name)
-  if (point === undefined || !isKind(kind)) {
-    throw new Error(`Cannot use PERMAFROST_FAULT='${setting}': expected NAME[:fail|:kill], NAME one of ${FAULT_POINTS.join(' ')}`)
-  }
+  const wanted = new Map(setting.split(',').map((one) => parseFault(one, setting)))
   return {
     hit(passed) {
-      if (passed !== point) return
+      const kind = wanted.get(passed)
+      if (kind === undefined) return
       if (kind === 'kill') process.kill(process.pid, 'SIGKILL')
-      throw new FaultInjectedError(point)
+      throw new FaultInjectedError(passed)
     },
   }
+}
+
+function parseFault(text: string, setting: string): [FaultPoint, Kind] {
+  const [name, kind = 'fail'] = text.split(':')
+  const point = FAULT_POINTS.find((known) => known === name)
+  if (point === undefined || !isKind(kind)) {
+    throw new Error(`Cannot use PERMAFROST_FAULT='${setting}': expected NAME[:fail|:kill][,…], NAME one of ${FAULT_POINTS.join(' ')}`)
+  }
+  return [point, kind]
 }
 
 function isKind(text: string): text is Kind {

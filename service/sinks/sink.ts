@@ -1,4 +1,5 @@
 import type {DeviceNumber} from '../edge/device-number.js'
+import type {MergeList} from '../image/merge-list.js'
 import type {ImageState} from '../image/superblock.js'
 
 /**
@@ -45,6 +46,16 @@ export interface CompletedImage {
   readonly streamBytes: number
   /** Of an image that was made earlier and is copied; without it the image is made now. */
   readonly createdUnixSeconds?: number
+}
+
+/** What the next boot has to merge back should the power go before this one has. */
+export interface MergeNotes {
+  /** Null when there is nothing to merge. */
+  readMerges(): Promise<MergeList | null>
+  /** Flushed when it returns. */
+  recordMerges(list: MergeList): Promise<void>
+  /** Flushed when it returns. Only for when everything that was merged is on its base. */
+  clearMerges(): Promise<void>
 }
 
 /** Where file systems write while the image is saved: never on a file system. */

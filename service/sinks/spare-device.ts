@@ -1,14 +1,15 @@
 import {randomBytes} from 'node:crypto'
 import {allocateAligned} from '../edge/aligned.js'
 import type {Files} from '../edge/files.js'
-import {ImageError, NoSpareDeviceError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
+import {ImageError, NoSpareDeviceError, SinkError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
+import {decodeMergeList, encodeMergeList, MERGE_LIST_BYTES, MERGE_LIST_OFFSET, type MergeList} from '../image/merge-list.js'
 import {readHeader} from '../image/read.js'
 import {decodeSuperblock, FORMAT_VERSION, formatVersionOf, hasMagic, NO_ID, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
 import {openSignatures, type FindSignature} from './signature.js'
-import type {CowArea, CowSpace, ImageSession, ImageSink, SinkSummary} from './sink.js'
+import type {CowArea, CowSpace, ImageSession, ImageSink, MergeNotes, SinkSummary} from './sink.js'
 import {attempt, openExclusive, openShared, readSuperblock, writeSuperblock} from './spare-access.js'
 import {SpareSession} from './spare-session.js'
 
@@ -29,7 +30,7 @@ const WIPED_BYTES = 2 ** 20
  *   and would keep out a second exclusive open of our own.
  * - The superblock is read again before every change: nobody's sector is overwritten that is not ours.
  */
-export class SpareDevice implements ImageSink, CowSpace {
+export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
   readonly #path: string | null
   readonly #tools: SpareTools
   readonly #findSignature: FindSignature = openSignatures()
@@ -101,6 +102,23 @@ export class SpareDevice implements ImageSink, CowSpace {
     await this.#change((superblock) => ({...superblock, state}))
   }
 
+  async readMerges(): Promise<MergeList | null> {
+    const path = this.#requirePath()
+    await using device = await openShared(path)
+    const {digest} = this.#tools
+    if (!hasRoomForMerges(await readSuperblock(device, path, digest))) return null
+    const bytes = await attempt('read', path, () => device.read(MERGE_LIST_OFFSET, MERGE_LIST_BYTES))
+    return decodeMergeList(bytes, digest, path)
+  }
+
+  async recordMerges(list: MergeList): Promise<void> {
+    await this.#writeMerges(encodeMergeList(list, this.#tools.digest))
+  }
+
+  async clearMerges(): Promise<void> {
+    await this.#writeMerges(Buffer.alloc(MERGE_LIST_BYTES))
+  }
+
   /** Forgets the image that may be there. */
   async invalidate(): Promise<void> {
     await this.#change((superblock) => withoutImage(superblock, 'empty'))
@@ -157,10 +175,27 @@ export class SpareDevice implements ImageSink, CowSpace {
     return superblock
   }
 
+  async #writeMerges(bytes: Buffer): Promise<void> {
+    const path = this.#requirePath()
+    await using device = await openShared(path)
+    if (!hasRoomForMerges(await readSuperblock(device, path, this.#tools.digest))) {
+      throw new SinkError('list merges on', path, {cause: new Error('an area of it begins in the place of the list')})
+    }
+    await attempt('list merges on', path, async () => {
+      await device.writePadded(bytes, MERGE_LIST_OFFSET)
+      await device.flush()
+    })
+  }
+
   async #change(change: (superblock: Superblock) => Superblock): Promise<void> {
     const path = this.#requirePath()
     await using device = await openShared(path)
     const former = await readSuperblock(device, path, this.#tools.digest)
     await writeSuperblock(device, path, change(former), this.#tools.digest)
   }
+}
+
+/** `setup` leaves a MiB; a device laid out by others may not. */
+function hasRoomForMerges({imageAreaOffset, cowAreaOffset}: Superblock): boolean {
+  return Math.min(imageAreaOffset, cowAreaOffset) >= MERGE_LIST_OFFSET + MERGE_LIST_BYTES
 }

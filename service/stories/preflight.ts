@@ -123,7 +123,15 @@ function checkLoader({files}: Machine): void {
   }
 }
 
-async function checkLeftovers({dm}: Machine): Promise<void> {
+async function checkLeftovers({dm, mergeNotes, sink}: Machine): Promise<void> {
+  // Without a spare device there are no notes; another check says so.
+  const [waiting] = (await mergeNotes.readMerges().catch(() => null))?.merges ?? []
+  if (waiting !== undefined) {
+    throw new CheckFailedError(
+      'leftovers',
+      `'${sink.name}' still has what was written to '${waiting.path}' during a hibernation that a power cut ended; attach that device and boot again`,
+    )
+  }
   const [leftover] = await findLeftovers(dm)
   if (leftover === undefined) return
   throw new CheckFailedError(

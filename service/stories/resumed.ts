@@ -22,7 +22,10 @@ export async function welcomeBack(machine: Machine, frozen: FrozenProcesses, own
   await tryTo(machine, `read the figures on '${machine.sink.name}'`, async () => {
     figures = {...own, ...parseFigures(await machine.sink.readFigures())}
   })
-  await tryTo(machine, `mark the image on '${machine.sink.name}' resumed`, () => machine.sink.mark('resumed'))
+  await tryTo(machine, `mark the image on '${machine.sink.name}' resumed`, async () => {
+    machine.faults.hit('resumed-thawed')
+    await machine.sink.mark('resumed')
+  })
   const fields = Object.entries(printFigures(figures)).map(([name, value]) => [`PERMAFROST_${name.toUpperCase()}`, value])
   machine.log.info(`Resumed: ${describeFigures(figures)}`, Object.fromEntries(fields))
   return figures

@@ -2,19 +2,29 @@ import {beginMerges, findLeftovers, finishMerges, type Leftover} from '../dm/res
 import {causeText} from '../errors.js'
 import type {Machine} from '../machine.js'
 import type {ImageState} from '../image/superblock.js'
+import {forgetMerges, noteMerges, settleOldMerges} from './merge-notes.js'
 
 /**
  * The way back from a snapshot that is not to be resumed: the machine goes on as it is now.
  *
  * - The image is given up first, and flushed. Only then may a base be written: an image that were
  *   still valid beside a base that changed would be refused by its fingerprints at best.
+ * - What will be merged is written down, and flushed, before the first merge begins: a base that is half merged
+ *   is of no use without its slice, so after a power cut the loader finishes the merge before it mounts anything.
+ * - Until then a power cut leaves bases as they were at the snapshot, and what needed daemons have written since
+ *   is lost, as it is after a resume. Nobody else has run.
  * - Merges begin while everybody is frozen, because a slice that fills up is lost, and a device
  *   that is being merged uses no more of it. They end after the thaw, since they may take long.
  * - What fails here is logged and left for the next start of the daemon; everybody is thawed whatever happens.
  */
 export async function leaveSnapshot(machine: Machine): Promise<void> {
   await tryTo(machine, 'give up the image', () => machine.sink.mark('aborted'))
+  await tryTo(machine, 'write down what is merged', async () => {
+    machine.faults.hit('image-given-up')
+    await noteMerges(machine)
+  })
   await tryTo(machine, 'begin merging', async () => {
+    machine.faults.hit('merges-noted')
     await beginMerges(machine)
     machine.faults.hit('merge-begun')
   })
@@ -22,10 +32,13 @@ export async function leaveSnapshot(machine: Machine): Promise<void> {
 
 /** The rest of it, once everybody runs again; what could not be begun before is tried once more. */
 export async function restoreTables(machine: Machine): Promise<void> {
+  await tryTo(machine, 'write down what is merged', () => noteMerges(machine))
   await tryTo(machine, 'restore the tables', async () => {
     machine.faults.hit('thawed')
     await beginMerges(machine)
     await finishMerges(machine, MERGE_DEADLINE_MS)
+    machine.faults.hit('merged')
+    await forgetMerges(machine)
   })
 }
 
@@ -45,9 +58,12 @@ export async function recover(machine: Machine): Promise<RecoveryReport> {
   return machine.exclusive.run('what an earlier hibernation left behind is being put back', async () => {
     const leftovers = await findLeftovers(machine.dm)
     const image = await recoverImage(machine, leftovers)
+    await tryTo(machine, 'look for merges that a power cut interrupted', () => settleOldMerges(machine))
     if (leftovers.length > 0) {
+      await tryTo(machine, 'write down what is merged', () => noteMerges(machine))
       await beginMerges(machine)
       await finishMerges(machine, MERGE_DEADLINE_MS)
+      await forgetMerges(machine)
       machine.log.info(`Put ${leftovers.length} devices back on their own tables after an interrupted hibernation`)
     }
     return {restored: leftovers.map(({live, state}) => ({live, state})), ...image}

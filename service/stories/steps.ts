@@ -1,4 +1,4 @@
-import {findFileSystems} from '../dm/filesystems.js'
+import {findFileSystems, isEncrypted} from '../dm/filesystems.js'
 import {prepareSnapshots, type PreparedFileSystem} from '../dm/prepare.js'
 import {SystemCallError} from '../errors.js'
 import {readFingerprint} from '../image/fingerprint.js'
@@ -22,7 +22,7 @@ const ESRCH = 3
 
 export async function prepareFileSystems(machine: Machine): Promise<readonly PreparedFileSystem[]> {
   const [fileSystems, area] = await Promise.all([findFileSystems(machine.files, machine.dm), machine.cow.area()])
-  return prepareSnapshots(fileSystems, area, machine)
+  return prepareSnapshots(fileSystems, {...area, isEncrypted: isEncrypted(area.device, machine.files)}, machine)
 }
 
 export function freezeEverybody({syscalls, configuration}: Machine): FrozenProcesses {

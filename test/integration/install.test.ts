@@ -15,8 +15,8 @@ test('puts the units below a root directory and enables the daemon', async (t) =
   t.regex(hibernate, /^ExecStart=\nExecStart=\/usr\/lib\/permafrost\/sleep$/m)
   const logind = readFileSync(path.join(root, 'usr/lib/systemd/system/systemd-logind.service.d/50-permafrost.conf'), 'utf8')
   t.regex(logind, /^Environment=SYSTEMD_BYPASS_HIBERNATION_MEMORY_CHECK=1$/m)
-  const wanted = path.join(root, 'etc/systemd/system/multi-user.target.wants/permafrostd.service')
-  t.true(existsSync(path.join(root, readlinkSync(wanted))))
+  for (const wanted of ['multi-user.target.wants/permafrostd.service', 'sysinit.target.wants/permafrost-merge.service'])
+    t.true(existsSync(path.join(root, readlinkSync(path.join(root, 'etc/systemd/system', wanted)))))
   t.is(statSync(path.join(root, 'usr/bin/permafrost')).mode & 0o777, 0o755)
 })
 
@@ -39,7 +39,7 @@ test('refuses to be called without a root directory', async (t) => {
   await t.throwsAsync(run('bash', ['units/install.sh']), {message: /usage/})
 })
 
-for (const name of ['permafrostd.service']) {
+for (const name of ['permafrostd.service', 'permafrost-merge.service']) {
   test(`systemd finds no fault with ${name}`, async (t) => {
     const root = await install(t)
     const {stderr} = await run('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', path.join(root, 'usr/lib/systemd/system', name)])

@@ -3,6 +3,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import {loadDigest} from '../../service/image/digest.js'
 import {encodeHeader} from '../../service/image/header.js'
+import {encodeMergeList, MERGE_LIST_OFFSET, type MergeList, type PendingMerge} from '../../service/image/merge-list.js'
 import {encodeSuperblock, NO_ID} from '../../service/image/superblock.js'
 import {LoaderBuild} from './loader-build.js'
 import {DAMAGES, EDITS, flip, runningKernel, setSuperblock} from './loader-cases.js'
@@ -114,6 +115,24 @@ withLoader('refuses an image whose file system changed', async t => {
   t.is(loader.inspect(image).refused, `cannot open '${path}': No such file or directory`)
 })
 
+withLoader('names the merges that are not finished, and refuses a list whose entries cannot be', async t => {
+  const good = {path: '/dev/vda', uuid: '1111', baseBytes: 2 ** 30, sliceOffset: 2 ** 20, sliceBytes: 65536, chunkSectors: 8, hasLostKey: false}
+  const inspect = (merges: readonly PendingMerge[]) => loader.inspectSanitized(loader.write(makeAborted({bootId: 'ab'.repeat(16), merges})), [])
+  const both = inspect([good, {...good, path: '/dev/mapper/vg-home'}])
+  t.true(both.isGood, both.stdout)
+  t.deepEqual(both.stdout.match(/^unfinished_merge: .*$/gm), ['unfinished_merge: /dev/vda', 'unfinished_merge: /dev/mapper/vg-home'])
+  t.notRegex(inspect([]).stdout, /unfinished_merge/)
+  for (const wrong of [{sliceOffset: 2 ** 21}, {sliceBytes: 0}, {sliceOffset: 2 ** 20 + 512}, {baseBytes: 0}, {path: ''}, {uuid: '../vdb'}])
+    t.regex(inspect([{...good, ...wrong}]).refused ?? '', /^the merge list of '.*' is malformed$/, JSON.stringify(wrong))
+})
+
+withLoader('has no merges where an area of the device is in the place of the list', t => {
+  const merges = [{path: '/dev/vda', uuid: '', baseBytes: 512, sliceOffset: 0, sliceBytes: 4096, chunkSectors: 8, hasLostKey: false}]
+  const bytes = makeAborted({bootId: '', merges})
+  setSuperblock(bytes, 80, 36864n)
+  t.notRegex(loader.inspect(loader.write(bytes), []).stdout, /unfinished_merge/)
+})
+
 withLoader('does not compare an image with this machine when it is foreign', async t => {
   const foreign = {...kernel, release: '6.12.0-other'}
   const {bytes} = await makeImage({kernel: foreign, fileSystems: [fileSystemAt('/nowhere')]})
@@ -161,10 +180,21 @@ withLoader('stays inside its memory whatever an image claims', async t => {
 })
 
 withLoader('answers wrong usage with status 2', t => {
-  for (const args of [[], ['sleep'], ['inspect'], ['inspect', '--verify'], ['wrap'], ['resume', '--device'], ['resume', 'x']])
+  for (const args of [[], ['sleep'], ['inspect'], ['inspect', '--verify'], ['wrap'], ['merge', 'x'], ['merge', '--wait', 'x'], ['resume', '--device'], ['resume', 'x']])
     t.is(loader.run(args).status, 2, args.join(' '))
   t.is(loader.run(['--help']).status, 0)
 })
+
+/** A spare device as `setup` lays it out, without an image. */
+function makeAborted(list: MergeList): Buffer {
+  const bytes = Buffer.alloc(2 ** 21)
+  encodeSuperblock({
+    state: 'aborted', deviceId: NO_ID, imageId: NO_ID, parentId: NO_ID, deviceBytes: 2 ** 21, imageAreaOffset: 65536, imageAreaBytes: 65536,
+    cowAreaOffset: 2 ** 20, cowAreaBytes: 65536, headerOffset: 0, headerBytes: 0, headerDigest: 0n, createdUnixSeconds: 1, storedBytes: 0, streamBytes: 0,
+  }, loadDigest()).copy(bytes)
+  encodeMergeList(list, loadDigest()).copy(bytes, MERGE_LIST_OFFSET)
+  return bytes
+}
 
 async function makeGoodImage(edit?: (records: TestRecord[]) => readonly TestRecord[]): Promise<TestImage> {
   return await makeImage({kernel, fileSystems: [fileSystemAt(fileSystemPath)], ...(edit === undefined ? {} : {edit})})

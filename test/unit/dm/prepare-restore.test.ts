@@ -3,6 +3,7 @@ import type {BlockAccess} from '../../../service/edge/block-access.js'
 import {NO_FAULTS} from '../../../service/edge/faults.js'
 import {DeviceMapperError, UnmappedFileSystemError} from '../../../service/errors.js'
 import {findFileSystems} from '../../../service/dm/filesystems.js'
+import {findMergeNeeds} from '../../../service/dm/merges.js'
 import {prepareSnapshots} from '../../../service/dm/prepare.js'
 import {beginMerges, findLeftovers, finishMerges, isMerged, removeLeftovers} from '../../../service/dm/restore.js'
 import {loadTemplates, parseTable, printTable} from '../../../service/dm/table.js'
@@ -11,7 +12,7 @@ import {fakeFiles} from '../fakes/files.js'
 
 const MIB = 2 ** 20
 const fillTemplate = loadTemplates(new URL('../../../dm-tables', import.meta.url).pathname)
-const AREA = {device: {major: 252, minor: 48}, offsetBytes: 100 * MIB, bytes: 64 * MIB}
+const AREA = {device: {major: 252, minor: 48}, offsetBytes: 100 * MIB, bytes: 64 * MIB, isEncrypted: false}
 
 test('every file system gets a read-only base, a slice of its own and an inactive snapshot table', async (t) => {
   const {dm, prepare, zeroed} = await twoFileSystems()
@@ -26,6 +27,23 @@ test('every file system gets a read-only base, a slice of its own and an inactiv
   t.deepEqual(prepared.map(({number, base}) => [number.minor, base.minor]), [[0, 2], [1, 3]])
   t.deepEqual(zeroed, ['254:4 4096', '254:5 4096'])
 })
+
+const encryptions = [
+  ['a plain spare device', false, 'crypt'],
+  ['an encrypted spare device', true, 'linear'],
+] as const
+
+for (const [spare, isEncrypted, target] of encryptions) {
+  test(`the slice of an encrypted file system on ${spare} is ${target}`, async (t) => {
+    const {dm, prepare} = await twoFileSystems({...AREA, isEncrypted}, {'/sys/dev/block/254:0/dm/uuid': 'CRYPT-LUKS2-1-root\n'})
+    for (const {number} of await prepare()) dm.swap(number)
+    t.is((await dm.table('root-permafrost-cow'))[0]?.kind, target)
+    t.is((await dm.table('home-permafrost-cow'))[0]?.kind, 'linear')
+    const needs = await findMergeNeeds(dm, fakeFiles({}))
+    t.deepEqual(needs.map(({live, isSliceEncrypted}) => [live, isSliceEncrypted]), [['root', !isEncrypted], ['home', false]])
+    t.deepEqual(needs.map(({slice}) => [slice.device.minor, slice.offset]), [[48, 100 * MIB], [48, 132 * MIB]])
+  })
+}
 
 test('what was prepared before a failure is undone in reverse order', async (t) => {
   for (const failing of ['create home-permafrost-base', 'create home-permafrost-cow', 'load home']) {
@@ -125,11 +143,11 @@ test('a merge is done when only bookkeeping is left', (t) => {
   t.false(isMerged('Invalid'))
 })
 
-async function twoFileSystems(area = AREA) {
+async function twoFileSystems(area = AREA, more: Readonly<Record<string, string>> = {}) {
   const dm = new FakeDeviceMapper()
   dm.add('root', 'PERMAFROST-wrap-vda', parseTable('0 2048 linear 252:0 0', 'x'))
   dm.add('home', 'PERMAFROST-wrap-vdb', parseTable('0 4096 linear 252:16 0', 'x'))
-  const texts = {'/proc/self/mountinfo': `${mountLine('254:0', '/')}${mountLine('254:1', '/home')}`}
+  const texts = {...more, '/proc/self/mountinfo': `${mountLine('254:0', '/')}${mountLine('254:1', '/home')}`}
   const fileSystems = await findFileSystems(fakeFiles({texts}), dm)
   const zeroed: string[] = []
   const tools = {dm, blocks: fakeBlocks(zeroed), fillTemplate, faults: NO_FAULTS}

@@ -17,7 +17,13 @@ test('the named point fails and no other', (t) => {
   t.notThrows(() => faults.hit('snapshot-taken'))
 })
 
-for (const setting of ['freezing', 'frozen:explode', ':kill']) {
+test('several points fail, each for itself', (t) => {
+  const faults = parseFaults('stream-written,merge-begun:fail')
+  for (const point of ['stream-written', 'merge-begun'] as const) t.throws(() => faults.hit(point), {message: new RegExp(`'${point}'`)})
+  t.notThrows(() => faults.hit('thawed'))
+})
+
+for (const setting of ['freezing', 'frozen:explode', ':kill', 'frozen,', 'frozen,thawing']) {
   test(`'${setting}' is refused, with the names there are`, (t) => {
     t.throws(() => parseFaults(setting), {message: /expected NAME.*snapshot-taken/})
   })

@@ -75,6 +75,7 @@ export async function fakeMachine(t: ExecutionContext, options: FakeMachineOptio
     blocks: zeroBlocks,
     sink: spare,
     cow: spare,
+    mergeNotes: spare,
     files,
     lz4: loadLz4(),
     digest: loadDigest(),

@@ -11,6 +11,7 @@ import {
 } from '../../../service/errors.js'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {readChunks, readHeader} from '../../../service/image/read.js'
+import type {MergeList} from '../../../service/image/merge-list.js'
 import {decodeSuperblock, type ImageState} from '../../../service/image/superblock.js'
 import type {Needed} from '../../../service/policy/match.js'
 import {hibernate} from '../../../service/stories/hibernate.js'
@@ -149,7 +150,7 @@ for (const [name, breakIt, message] of failures) {
 }
 
 /** Passed on the way to a valid image, before which a failure must leave none behind. */
-const OF_CREATED_SIDE = FAULT_POINTS.filter((point) => !['preflight-passed', 'resumed', 'merge-begun', 'thawed'].includes(point))
+const OF_CREATED_SIDE = FAULT_POINTS.slice(1, FAULT_POINTS.indexOf('resumed'))
 
 for (const point of OF_CREATED_SIDE) {
   test(`a failure at '${point}' ends thawed, with the tables as they were and no valid image`, async (t) => {
@@ -167,13 +168,15 @@ test("a failure at 'preflight-passed' has changed nothing", async (t) => {
   await assertAsBefore(t, fake)
 })
 
-test("a failure at 'resumed' still ends resumed and thawed", async (t) => {
-  const fake = await fakeMachine(t, {side: 'resumed', faults: parseFaults('resumed')})
-  t.is((await hibernate(recordingRequest(), fake.machine)).kind, 'resumed')
-  t.false(fake.kernel.isFrozen)
-})
+for (const point of ['resumed', 'resumed-thawed'] satisfies FaultPoint[]) {
+  test(`a failure at '${point}' still ends resumed and thawed`, async (t) => {
+    const fake = await fakeMachine(t, {side: 'resumed', faults: parseFaults(point)})
+    t.is((await hibernate(recordingRequest(), fake.machine)).kind, 'resumed')
+    t.false(fake.kernel.isFrozen)
+  })
+}
 
-for (const point of ['merge-begun', 'thawed'] satisfies FaultPoint[]) {
+for (const point of FAULT_POINTS.slice(FAULT_POINTS.indexOf('image-given-up'))) {
   test(`a roll-back that fails at '${point}' ends thawed, and the next start of the daemon finishes it`, async (t) => {
     const fake = await fakeMachine(t, {faults: parseFaults(point)})
     fake.kernel.failing = {call: 'powerOff', error: new SystemCallError('power off', 1)}
@@ -185,6 +188,27 @@ for (const point of ['merge-begun', 'thawed'] satisfies FaultPoint[]) {
     await assertAsBefore(t, fake)
   })
 }
+
+test('what is merged is on the spare device before the first merge begins, and no longer there after the last', async (t) => {
+  const fake = await fakeMachine(t, {faults: parseFaults('stream-written')})
+  const seen: (MergeList | null)[] = []
+  const {load} = fake.dm
+  fake.dm.load = async (name, table) => {
+    if (table[0]?.kind === 'snapshot-merge' || name.endsWith('-base')) seen.push(await fake.spare.readMerges())
+    await load.call(fake.dm, name, table)
+  }
+  await hibernate(recordingRequest(), fake.machine)
+  t.is(seen.length, 4)
+  for (const list of seen) {
+    t.deepEqual(list?.merges.map(({path, uuid, baseBytes, chunkSectors, hasLostKey}) => [path, uuid, baseBytes, chunkSectors, hasLostKey]), [
+      ['/dev/vda', '1111', 2048 * 512, 8, false],
+      ['/dev/vdb', '2222', 4096 * 512, 8, false],
+    ])
+  }
+  const {cowAreaOffset} = await fake.spare.readSuperblock()
+  t.is(seen[0]?.merges[0]?.sliceOffset, cowAreaOffset)
+  t.is(await fake.spare.readMerges(), null)
+})
 
 test('an abort while saving ends thawed, with the tables as they were and no valid image', async (t) => {
   const fake = await fakeMachine(t)
@@ -225,6 +249,7 @@ async function assertAsBefore(t: ExecutionContext, fake: FakeMachine): Promise<v
   t.deepEqual(await fake.liveTables(), ORIGINAL_TABLES)
   t.deepEqual(fake.dm.devices.map(({inactive}) => inactive), [null, null])
   t.true(['empty', 'aborted'].includes(await fake.imageState()))
+  if ((await fake.imageState()) !== 'empty') t.is(await fake.spare.readMerges(), null)
 }
 
 function needed(pid: number): Needed {

@@ -2,7 +2,9 @@ import test from 'ava'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {findFileSystems} from '../../../service/dm/filesystems.js'
 import {prepareSnapshots} from '../../../service/dm/prepare.js'
+import type {PendingMerge} from '../../../service/image/merge-list.js'
 import {encodeSuperblock, type ImageState} from '../../../service/image/superblock.js'
+import {preflight} from '../../../service/stories/preflight.js'
 import {reportProgress, type Progress} from '../../../service/stories/progress.js'
 import {recover} from '../../../service/stories/rollback.js'
 import {fakeMachine, ORIGINAL_TABLES, type FakeMachine} from '../fakes/machine.js'
@@ -54,6 +56,35 @@ test('an image whose writing was cut off is given up', async (t) => {
   t.like(await recover(fake.machine), {imageBefore: 'writing', imageAfter: 'aborted'})
 })
 
+const INTERRUPTED: PendingMerge = {
+  path: '/dev/vda',
+  uuid: '1111',
+  baseBytes: 2048 * 512,
+  sliceOffset: 2 ** 20,
+  sliceBytes: 2 ** 20,
+  chunkSectors: 8,
+  hasLostKey: false,
+}
+
+test('a merge of an earlier boot is never begun again on a file system that was mounted without it', async (t) => {
+  const fake = await fakeMachine(t, {tree: {texts: {'/proc/sys/kernel/random/boot_id': `${'2'.repeat(32)}\n`}}})
+  await fake.spare.recordMerges({bootId: '1'.repeat(32), merges: [INTERRUPTED, {...INTERRUPTED, path: '/dev/vdx'}]})
+  await recover(fake.machine)
+  t.deepEqual((await fake.spare.readMerges())?.merges.map(({path}) => path), ['/dev/vdx'])
+  t.regex(fake.log.join('\n'), /'\/dev\/vda' was mounted without.*check it/)
+  t.regex(fake.log.join('\n'), /'\/dev\/vdx'.*attach it and boot again/)
+  const checks = await preflight(fake.machine)
+  t.regex(checks.find(({id}) => id === 'leftovers')?.remedy ?? '', /'\/dev\/vdx'/)
+})
+
+test('merges of this boot that have ended are forgotten', async (t) => {
+  const fake = await fakeMachine(t, {tree: {texts: {'/proc/sys/kernel/random/boot_id': `${'1'.repeat(32)}\n`}}})
+  await fake.spare.recordMerges({bootId: '1'.repeat(32), merges: [INTERRUPTED]})
+  await recover(fake.machine)
+  t.is(await fake.spare.readMerges(), null)
+  t.deepEqual(fake.log, [])
+})
+
 test('the time left is judged once there is something to judge by', (t) => {
   let nowMs = 0
   const told: Progress[] = []
@@ -67,7 +98,7 @@ test('the time left is judged once there is something to judge by', (t) => {
 
 async function leaveBehind(fake: FakeMachine, {isSwapped, state}: {isSwapped: boolean; state: 'writing' | 'valid' | 'resuming'}): Promise<void> {
   const fileSystems = await findFileSystems(fake.machine.files, fake.dm)
-  const prepared = await prepareSnapshots(fileSystems, await fake.spare.area(), fake.machine)
+  const prepared = await prepareSnapshots(fileSystems, {...(await fake.spare.area()), isEncrypted: false}, fake.machine)
   if (isSwapped) for (const {number} of prepared) fake.dm.swap(number)
   await setState(fake, state)
 }

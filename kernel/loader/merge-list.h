@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef LOADER_MERGE_LIST_H
+#define LOADER_MERGE_LIST_H
+
+#include "disk.h"
+#include "superblock.h"
+
+#define MERGES_MAX 64U
+#define MERGE_UUID_BYTES 64U
+#define MERGE_PATH_BYTES 416U
+
+/* A slice that was being copied back to its file system. */
+struct pending_merge {
+	u64 slice_offset;	/* from the start of the spare device */
+	u64 slice_bytes;
+	u64 base_bytes;
+	u32 chunk_sectors;
+	bool has_lost_key;	/* encrypted, and nobody has the key */
+	char uuid[MERGE_UUID_BYTES];	/* of the file system; may be empty */
+	char path[MERGE_PATH_BYTES];	/* of the device under it */
+};
+
+struct merge_list {
+	u32 count;
+	struct pending_merge merges[MERGES_MAX];
+};
+
+/*
+ * Reads which merges were under way when the power went; none, count is 0,
+ * when there is no list or one that was not written to its end.
+ */
+int merge_list_read(const struct disk *disk,
+		    const struct superblock *superblock,
+		    struct merge_list *list, struct reason *why);
+
+/* Forgets the list and flushes; the disk is open for writing. */
+int merge_list_clear(const struct disk *disk, struct reason *why);
+
+#endif
