@@ -14,6 +14,7 @@ import {resume} from '../lab/verbs/resume.js'
 import {down} from '../lab/verbs/down.js'
 import {kernelTrouble} from '../lab/workload.js'
 import type {Layout} from './debian-disk.js'
+import {examplesOf} from './examples.js'
 import {apt, aptInstall, debianMachine, describeSystem, reboot, typed} from './debian-machine.js'
 
 /** Where a superblock has its format's version: service/image/FORMAT.md. */
@@ -63,6 +64,7 @@ for (const layout of ['plain', 'crypt'] as const) {
     await rebootsReady(t, machine, layout)
     await hibernates(t, machine)
     if (layout === 'plain') {
+      await runsExamples(t, machine, line => !looksForLoader(line))
       await bootsAfterGrubWasUpdated(t, machine)
       await upgrades(t, machine)
       await refusesAnOlderFormat(t, machine)
@@ -129,6 +131,22 @@ async function hibernates(t: ExecutionContext, machine: ScratchMachine): Promise
   say(`saved in ${saved.seconds} s, resumed in ${resumed.seconds} s, ${Math.round((saved.storedBytes ?? 0) / 2 ** 20)} MiB stored`)
 }
 
+/** Everything that asks; what sets up and hibernates is what the rest of this is about. */
+async function runsExamples(t: ExecutionContext, machine: ScratchMachine, isWanted: (line: string) => boolean): Promise<void> {
+  const lines = ['permafrost.1', 'permafrostd.8'].flatMap(page => examplesOf(page, '/dev/vdb'))
+    .filter(line => !/^permafrost setup|^systemctl hibernate/.test(line) && isWanted(line))
+  t.true(lines.length > 0)
+  for (const line of lines) {
+    const {status, stderr} = await attemptInside(machine, ['sh', '-c', `cd /tmp; ${line}`])
+    t.is(status, 0, `${line}: ${stderr}`)
+  }
+}
+
+/** What the loader says of a boot that did not resume is there after such a boot only. */
+function looksForLoader(line: string): boolean {
+  return / -g permafrost:/.test(line)
+}
+
 /** A kernel's upgrade does so: grub-probe has to see through the devices under the file systems. */
 async function bootsAfterGrubWasUpdated(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
   say('update-grub, update-initramfs, grub-install, reboot')
@@ -173,6 +191,7 @@ async function refusesAnOlderFormat(t: ExecutionContext, machine: ScratchMachine
   const booted = await resume(machine, {expect: 'fresh', diesWithStarter: true})
   t.true(booted.ok, booted.reason ?? '')
   t.regex(await inside(machine, ['journalctl', '-b', '-k', '-g', 'permafrost:']), /not resuming: '\/dev\/vdb' has image format version 0, this loader knows version \d+/)
+  await runsExamples(t, machine, looksForLoader)
   const check = await attemptInside(machine, ['permafrost', 'check'])
   t.is(check.status, 3)
   t.regex(check.stdout, /version 0.*permafrost setup/)
