@@ -43,6 +43,8 @@ export async function debianMachine(purpose: string, layout: Layout): Promise<Sc
   })
   try {
     await start(machine)
+    // The disk's own was made on another machine.
+    await inside(machine, ['update-initramfs', '-u'], {timeoutMs: PACKAGES_PATIENCE_MS})
     return machine
   } catch (thrown) {
     await machine[Symbol.asyncDispose]()
@@ -100,7 +102,8 @@ export async function describeSystem(machine: ScratchMachine): Promise<Readonly<
   const questions: Readonly<Record<string, string>> = {
     mounts: "findmnt --noheadings --list --real --output TARGET,SOURCE,FSTYPE | grep -v '^/run'",
     tables: 'dmsetup table 2> /dev/null || true',
-    initramfs: 'lsinitramfs /boot/initrd.img-$(uname -r) | sort',
+    // Drivers are those that the kernel running when it was made had found; ours has them built in.
+    initramfs: "lsinitramfs /boot/initrd.img-$(uname -r) | grep -v '/kernel/\\(drivers\\|crypto\\|lib\\|arch\\)' | sort",
     units: 'systemctl list-unit-files --no-legend --no-pager | sort',
     hibernation: 'systemctl cat systemd-hibernate.service systemd-logind.service',
     fstab: 'cat /etc/fstab',
