@@ -1,4 +1,6 @@
 import type {Digest} from './digest.js'
+import {findFatPlaces} from './fat.js'
+import type {BlockSource, Place} from './place.js'
 import {REGION_BYTES_MAXIMUM, type Region} from './records.js'
 
 /**
@@ -46,21 +48,9 @@ export interface FingerprintRequest {
   readonly digest: Digest
 }
 
-export interface BlockSource {
-  read(offset: number, length: number): Promise<Buffer>
-}
-
-interface Place {
-  readonly offset: number
-  readonly bytes: number
-}
-
 type FindPlaces = (source: BlockSource) => Promise<readonly Place[]>
 
 const START: Place = {offset: 0, bytes: 4096}
-
-/** Of larger allocation tables the first part is looked at; the count of free clusters before them changes with the rest. */
-const TABLE_BYTES_MAXIMUM = 32 * 2 ** 20
 
 const PLACES: ReadonlyMap<string, FindPlaces> = new Map([
   ['ext2', findExtPlaces],
@@ -166,15 +156,4 @@ export async function findXfsLogHead(source: BlockSource, log: {readonly offset:
     else start = middle
   }
   return end * XFS_LOG_BLOCK_BYTES
-}
-
-/** The boot sector with its dirty mark, and the allocation tables and root directory behind it. */
-async function findFatPlaces(source: BlockSource): Promise<readonly Place[]> {
-  const boot = await source.read(0, 512)
-  const sectorBytes = boot.readUInt16LE(11)
-  const reservedSectors = boot.readUInt16LE(14)
-  const tableSectors = boot.readUInt16LE(22) === 0 ? boot.readUInt32LE(36) : boot.readUInt16LE(22)
-  const rootBytes = boot.readUInt16LE(17) * 32
-  const bytes = (reservedSectors + tableSectors * boot.readUInt8(16)) * sectorBytes + rootBytes
-  return [{offset: 0, bytes: Math.min(TABLE_BYTES_MAXIMUM, Math.max(START.bytes, bytes))}]
 }

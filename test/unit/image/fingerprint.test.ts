@@ -5,7 +5,9 @@ import {join} from 'node:path'
 import test from 'ava'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {loadDigest} from '../../../service/image/digest.js'
-import {canFingerprint, findElsewhere, findXfsLogHead, readFingerprint, type BlockSource} from '../../../service/image/fingerprint.js'
+import type {BlockSource} from '../../../service/image/place.js'
+import type {Region} from '../../../service/image/records.js'
+import {canFingerprint, findElsewhere, findXfsLogHead, readFingerprint} from '../../../service/image/fingerprint.js'
 
 const MIB = 2 ** 20
 const digest = loadDigest()
@@ -43,6 +45,52 @@ for (const {type, command, options, places} of cases) {
     if (type === 'ext4') t.is(await journalMagic(source, regions[1]?.offset ?? 0), 0xc03b3998)
     else t.is(regions.length, places.length)
   })
+}
+
+const MTOOLS = '/usr/bin/mcopy'
+
+for (const [bits, mebibytes] of [[12, 4], [16, 16], [32, 400]] as const) {
+  const missing = [MTOOLS, '/usr/sbin/mkfs.vfat'].find((command) => !existsSync(command))
+  const run = missing === undefined ? test : test.skip
+  run(`whatever is done in a directory of FAT${bits} changes its digests, and reading does not${missing === undefined ? '' : ` (skipped: ${missing} is missing)`}`, async (t) => {
+    const file = join(directory, `fat${bits}`)
+    writeFileSync(file, '')
+    truncateSync(file, mebibytes * MIB)
+    const local = join(directory, `local${bits}`)
+    const mtools = (command: string, ...words: string[]) => execFileSync(`/usr/bin/${command}`, ['-i', file, ...words], {stdio: 'pipe'})
+    const look = async () => {
+      await using source = await DirectDevice.openForReading(file)
+      return await readFingerprint({source, fileSystemType: 'vfat', isReadOnly: false, digest})
+    }
+    execFileSync('/usr/sbin/mkfs.vfat', ['-F', String(bits), '-s', bits === 12 ? '4' : '1', file], {stdio: 'pipe'})
+    mtools('mmd', '::outer', '::outer/inner')
+    // More entries than one cluster holds, so that the chain of the directory is followed.
+    for (let index = 0; index < 100; index++) {
+      writeFileSync(local, `${index}`)
+      mtools('mcopy', local, `::outer/inner/a rather long name ${index}`)
+    }
+    let before = await look()
+    mtools('mtype', '::outer/inner/a rather long name 7')
+    t.deepEqual(await look(), before)
+    const changes: readonly (readonly [string, ...string[]])[] = [
+      ['mren', '::outer/inner/a rather long name 99', 'renamed'],
+      ['mattrib', '+r', '::outer/inner/a rather long name 98'],
+      ['mdel', '::outer/inner/a rather long name 97'],
+      ['mmd', '::outer/inner/deeper'],
+      ['mcopy', '-o', local, '::outer/inner/renamed'],
+    ]
+    for (const [command, ...words] of changes) {
+      mtools(command, ...words)
+      const after = await look()
+      t.notDeepEqual(changedRegions(before, after), [], `${command} ${words.join(' ')}`)
+      before = after
+    }
+  })
+}
+
+/** Places that were looked at before and are not what they were. */
+function changedRegions(before: readonly Region[], after: readonly Region[]): readonly Region[] {
+  return before.filter(({offset, bytes, digest: was}) => !after.some((now) => now.offset === offset && now.bytes === bytes && now.digest === was))
 }
 
 const LOG = {offset: 4 * MIB, bytes: 64 * MIB}
