@@ -47,6 +47,9 @@ install_units() {
   put 755 "$units/sleep" /usr/lib/permafrost/sleep
   put 644 "$units/systemd/permafrostd.service" $system/system/permafrostd.service
   put 644 "$units/systemd/permafrost-merge.service" $system/system/permafrost-merge.service
+  # Nobody is asked whether: it runs only where a file system would be damaged without.
+  install -d "$root$system/system/sysinit.target.wants"
+  ln -sfn ../permafrost-merge.service "$root$system/system/sysinit.target.wants/permafrost-merge.service"
   local service
   for service in systemd-hibernate systemd-logind; do
     put 644 "$units/systemd/$service.service.d-50-permafrost.conf" $system/system/$service.service.d/50-permafrost.conf
@@ -67,10 +70,9 @@ install_units() {
 }
 
 enable_units() {
-  local wants=$root/etc/systemd/system
-  install -d "$wants/multi-user.target.wants" "$wants/sysinit.target.wants"
-  ln -sfn /usr/lib/systemd/system/permafrostd.service "$wants/multi-user.target.wants/permafrostd.service"
-  ln -sfn /usr/lib/systemd/system/permafrost-merge.service "$wants/sysinit.target.wants/permafrost-merge.service"
+  local wants=$root/etc/systemd/system/multi-user.target.wants
+  install -d "$wants"
+  ln -sfn /usr/lib/systemd/system/permafrostd.service "$wants/permafrostd.service"
 }
 
 [ $# -lt 3 ] || install_program "$2" "$3"
