@@ -1,10 +1,11 @@
-import {type FigureTable, type Manager, type ManagerProperties, type CheckRow, type NeededRow} from './bus/interface.js'
+import {type Explanation, type FigureTable, type Manager, type ManagerProperties, type CheckRow, type NeededRow} from './bus/interface.js'
 import {type Console} from './edge/console.js'
 import {type Log} from './edge/journal.js'
 import {type Keyboards} from './edge/keyboard.js'
 import {formatProgress, percent} from './edge/progress.js'
 import {AbortedError, BusyError, causeText, FailedError, NothingToAbortError, PermafrostError} from './errors.js'
 import {type HibernateOutcome, type HibernateRequest, type StoryState} from './stories/hibernate.js'
+import {type Progress} from './stories/progress.js'
 
 export interface AttemptParts {
   /** Throws a refusal when nothing was changed. */
@@ -13,6 +14,7 @@ export interface AttemptParts {
   readonly recover: () => Promise<string | null>
   readonly check: () => Promise<readonly CheckRow[]>
   readonly listNeeded: () => Promise<readonly NeededRow[]>
+  readonly explainNeeded: (pid: number) => Promise<Explanation>
   readonly log: Log
   readonly openConsole: () => Console
   readonly openKeyboards: (onEscape: () => void) => Keyboards
@@ -51,7 +53,9 @@ export class Attempts implements Manager {
   #running: {readonly controller: AbortController, readonly done: Promise<void>} | null = null
   #recovery: Promise<void> = Promise.resolve()
   #checking: Promise<readonly CheckRow[]> | null = null
-  #properties: ManagerProperties = {State: 'idle', Progress: 0, ImageBytes: 0, LastResult: '', LastFigures: {}}
+  #properties: ManagerProperties = {
+    State: 'idle', Progress: 0, TimeLeftUSec: null, ImageBytes: 0, LastResult: '', LastFigures: {},
+  }
 
   constructor(parts: AttemptParts) {
     this.#parts = parts
@@ -85,7 +89,7 @@ export class Attempts implements Manager {
       throw error instanceof PermafrostError ? error : new FailedError(`Cannot hibernate: ${causeText(error)}`, {cause: error})
     } finally {
       this.#running = null
-      this.#set({State: 'idle'})
+      this.#set({State: 'idle', TimeLeftUSec: null})
     }
   }
 
@@ -129,6 +133,10 @@ export class Attempts implements Manager {
     return this.#parts.listNeeded()
   }
 
+  explainNeeded(pid: number): Promise<Explanation> {
+    return this.#parts.explainNeeded(pid)
+  }
+
   async #recoverAndSay(): Promise<void> {
     try {
       const sentence = await this.#parts.recover()
@@ -148,7 +156,7 @@ export class Attempts implements Manager {
     using console = this.#parts.openConsole()
     let lastTenth = -1
     try {
-      this.#set({State: 'checking', Progress: 0, ImageBytes: 0})
+      this.#set({State: 'checking', Progress: 0, TimeLeftUSec: null, ImageBytes: 0})
       return await this.#parts.hibernate({
         signal,
         onState: (state) => {
@@ -161,7 +169,7 @@ export class Attempts implements Manager {
           if (busPid !== null && pids.includes(busPid)) this.#presenter?.resume()
         },
         onProgress: (progress) => {
-          this.#set({Progress: progress.fraction, ImageBytes: progress.bytesTotal})
+          this.#set({Progress: progress.fraction, TimeLeftUSec: timeLeftUSec(progress), ImageBytes: progress.bytesTotal})
           const tenth = Math.floor(percent(progress.fraction) / 10)
           if (tenth > lastTenth) console.write(`permafrost: ${formatProgress(progress)}`)
           lastTenth = Math.max(tenth, lastTenth)
@@ -207,4 +215,8 @@ export class Attempts implements Manager {
   }
 }
 
-const NAMES: readonly (keyof ManagerProperties)[] = ['State', 'Progress', 'ImageBytes', 'LastResult', 'LastFigures']
+function timeLeftUSec({secondsLeft}: Progress): bigint | null {
+  return secondsLeft === null ? null : BigInt(Math.ceil(secondsLeft * 1e6))
+}
+
+const NAMES: readonly (keyof ManagerProperties)[] = ['State', 'Progress', 'TimeLeftUSec', 'ImageBytes', 'LastResult', 'LastFigures']

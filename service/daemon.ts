@@ -13,6 +13,7 @@ import {openServiceManager} from './edge/notify.js'
 import {openSideDoor, type Refusal, SIDE_DOOR} from './edge/side-door.js'
 import {BusLostError, causeText, LineError, PolicyError} from './errors.js'
 import {type Machine, openMachine} from './machine.js'
+import {explainNeeded} from './policy/explain.js'
 import {matchNeeded} from './policy/match.js'
 import {mergePolicyDirectories} from './policy/merge.js'
 import {readProcessTable} from './policy/process-table.js'
@@ -42,6 +43,7 @@ async function serve(): Promise<number> {
     recover: async () => describeRecovery(await recover(openRecoveringMachine(log))),
     check: async () => await check(log),
     listNeeded: async () => matchNeeded(mergePolicyDirectories(), readProcessTable()),
+    explainNeeded: async (pid) => explainNeeded(mergePolicyDirectories(), readProcessTable(), pid),
     log,
     openConsole,
     openKeyboards: (onEscape) => openKeyboards(onEscape),

@@ -198,6 +198,14 @@ export class CheckFailedError extends RefusedError {
   }
 }
 
+export class NoSuchProcessError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.NoSuchProcess'
+
+  constructor(readonly pid: number) {
+    super(`Cannot explain process '${pid}': there is none of that number outside the kernel`)
+  }
+}
+
 export class UsageError extends RefusedError {
   override readonly busName = 'org.permafrost1.Error.Usage'
 }

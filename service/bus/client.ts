@@ -1,6 +1,8 @@
 import {DaemonGoneError, DaemonMissingError, PermafrostError, TimedOutError} from '../errors.js'
 import {BusConnection, type Incoming, systemBusAddress} from './connection.js'
-import {type CheckRow, type FigureTable, type FigureValue, type ManagerProperties, type NeededRow} from './interface.js'
+import {
+  type CheckRow, type Explanation, type FigureTable, type FigureValue, type ManagerProperties, type NeededRow, UNKNOWN_USEC,
+} from './interface.js'
 import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE} from './names.js'
 import {ALLOW_INTERACTIVE_AUTHORIZATION, Variant} from './wire.js'
 
@@ -53,6 +55,13 @@ export class PermafrostClient implements AsyncDisposable {
     }))
   }
 
+  async explainNeeded(pid: number): Promise<Explanation> {
+    const [isNeeded, line, sentence] = await this.#call({
+      member: 'ExplainNeeded', signature: 'u', body: [pid], timeoutMs: CHECK_TIMEOUT_MS,
+    })
+    return {isNeeded: isNeeded === true, line: String(line), sentence: String(sentence)}
+  }
+
   async abort(): Promise<void> {
     await this.#call({member: 'Abort', timeoutMs: TIMEOUT_MS})
   }
@@ -65,6 +74,7 @@ export class PermafrostClient implements AsyncDisposable {
     return {
       State: String(values['State'] ?? ''),
       Progress: Number(values['Progress'] ?? 0),
+      TimeLeftUSec: timeLeft(values['TimeLeftUSec']),
       ImageBytes: Number(values['ImageBytes'] ?? 0),
       LastResult: String(values['LastResult'] ?? ''),
       LastFigures: figureTable(values['LastFigures']),
@@ -125,6 +135,10 @@ function structs(value: unknown): readonly (readonly unknown[])[] {
 function plain(value: unknown): Readonly<Record<string, unknown>> {
   const entries = Object.entries(Object(value)) as readonly (readonly [string, unknown])[]
   return Object.fromEntries(entries.map(([name, each]) => [name, each instanceof Variant ? each.value : each]))
+}
+
+function timeLeft(value: unknown): bigint | null {
+  return typeof value === 'bigint' && value !== UNKNOWN_USEC ? value : null
 }
 
 function figureTable(value: unknown): FigureTable {

@@ -25,7 +25,7 @@ export const REFUSALS: ReadonlySet<string> = new Set([
   ...[
     'Refused', 'NotRoot', 'KernelTooOld', 'NoSpareDevice', 'SpareNotSetUp', 'SpareTooSmall', 'SpareInUse',
     'UnmappedFileSystem', 'Configuration', 'Policy', 'TooLittleMemory', 'CheckFailed', 'Busy',
-    'NothingToAbort', 'DaemonMissing', 'Usage',
+    'NothingToAbort', 'DaemonMissing', 'NoSuchProcess', 'Usage',
   ].map((name) => `${ERROR_PREFIX}${name}`),
   ...['AccessDenied', 'InteractiveAuthorizationRequired', 'InvalidArgs', 'UnknownMethod', 'UnknownObject', 'UnknownInterface']
     .map((name) => `org.freedesktop.DBus.Error.${name}`),

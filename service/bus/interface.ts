@@ -21,12 +21,21 @@ export interface NeededRow {
   readonly line: string
 }
 
+export interface Explanation {
+  readonly isNeeded: boolean
+  /** Empty when no line picks the process. */
+  readonly line: string
+  readonly sentence: string
+}
+
 export type FigureValue = number | bigint | string | boolean
 export type FigureTable = Readonly<Record<string, FigureValue>>
 
 export interface ManagerProperties {
   readonly State: string
   readonly Progress: number
+  /** Null while it cannot be told. */
+  readonly TimeLeftUSec: bigint | null
   readonly ImageBytes: number | bigint
   readonly LastResult: string
   readonly LastFigures: FigureTable
@@ -40,6 +49,8 @@ export interface Manager {
   canHibernate(): Promise<{readonly answer: 'yes' | 'no' | 'na', readonly reason: string}>
   check(): Promise<readonly CheckRow[]>
   listNeeded(): Promise<readonly NeededRow[]>
+  /** Throws a refusal when there is no such process. */
+  explainNeeded(pid: number): Promise<Explanation>
   abort(): void
   properties(): ManagerProperties
 }
@@ -177,12 +188,16 @@ export class ManagerObject {
     return {
       State: new Variant(types.get('State') ?? 's', values.State),
       Progress: new Variant(types.get('Progress') ?? 'd', values.Progress),
+      TimeLeftUSec: new Variant(types.get('TimeLeftUSec') ?? 't', values.TimeLeftUSec ?? UNKNOWN_USEC),
       ImageBytes: new Variant(types.get('ImageBytes') ?? 't', BigInt(values.ImageBytes)),
       LastResult: new Variant(types.get('LastResult') ?? 's', values.LastResult),
       LastFigures: new Variant(types.get('LastFigures') ?? 'a{sv}', figureVariants(values.LastFigures)),
     }
   }
 }
+
+/** As systemd's USEC_INFINITY. */
+export const UNKNOWN_USEC = 2n ** 64n - 1n
 
 interface Reply {
   readonly signature: string
@@ -222,6 +237,10 @@ const HANDLERS: Readonly<Record<string, (context: Context) => Promise<readonly u
   [`${MANAGER_INTERFACE}.ListNeeded`]: async ({manager}) => {
     const rows = await manager.listNeeded()
     return [rows.map(({pid, command, unit, line}) => [pid, command, unit ?? '', line])]
+  },
+  [`${MANAGER_INTERFACE}.ExplainNeeded`]: async ({call, manager}) => {
+    const {isNeeded, line, sentence} = await manager.explainNeeded(Number(call.body[0]))
+    return [isNeeded, line, sentence]
   },
   [`${MANAGER_INTERFACE}.Abort`]: async ({manager, demand}) => {
     await demand(MANAGE_ACTION)

@@ -2,9 +2,11 @@ import {type PermafrostClient} from '../bus/client.js'
 import {type ManagerProperties} from '../bus/interface.js'
 import {percent} from '../edge/progress.js'
 import {BusLostError} from '../errors.js'
+import {showLast} from './last.js'
 import {type Arguments, EXIT_DONE, type Surroundings, toJson} from './verb.js'
 
 export async function showStatus({flags}: Arguments, surroundings: Surroundings): Promise<number> {
+  if (flags.has('last')) return await showLast(flags.has('json'), surroundings)
   await using client = await surroundings.connect()
   const show = (properties: ManagerProperties): void => {
     if (flags.has('json')) surroundings.print(statusJson(properties))
@@ -44,17 +46,22 @@ export function statusLines(properties: ManagerProperties): readonly string[] {
   const figures = Object.entries(properties.LastFigures).map(([name, value]) => `${name}=${String(value)}`)
   return [
     `State        ${properties.State}`,
-    ...(properties.State === 'saving' ? [`Progress     ${percent(properties.Progress)} %`] : []),
+    ...(properties.State === 'saving' ? [`Progress     ${percent(properties.Progress)} %${left(properties)}`] : []),
     `Last result  ${properties.LastResult === '' ? 'none yet' : properties.LastResult}`,
     ...(figures.length === 0 ? [] : [`Figures      ${figures.join(' ')}`]),
   ]
 }
 
-export function progressBar({State, Progress, LastResult}: ManagerProperties): string {
+export function progressBar(properties: ManagerProperties): string {
+  const {State, Progress, LastResult} = properties
   if (State !== 'saving') return State === 'idle' && LastResult !== '' ? `idle (${LastResult})` : State
   const cells = 40
   const full = Math.round(Math.min(Math.max(Progress, 0), 1) * cells)
-  return `saving [${'#'.repeat(full)}${'.'.repeat(cells - full)}] ${percent(Progress)} %`
+  return `saving [${'#'.repeat(full)}${'.'.repeat(cells - full)}] ${percent(Progress)} %${left(properties)}`
+}
+
+function left({TimeLeftUSec}: ManagerProperties): string {
+  return TimeLeftUSec === null ? '' : `, ${Math.ceil(Number(TimeLeftUSec) / 1e6)} s left`
 }
 
 function statusJson(properties: ManagerProperties): string {
@@ -62,6 +69,7 @@ function statusJson(properties: ManagerProperties): string {
     ok: true,
     state: properties.State,
     progress: properties.Progress,
+    secondsLeft: properties.TimeLeftUSec === null ? null : Number(properties.TimeLeftUSec) / 1e6,
     imageBytes: properties.ImageBytes,
     lastResult: properties.LastResult,
     lastFigures: properties.LastFigures,

@@ -3,9 +3,11 @@ import type {Log} from '../edge/journal.js'
 import {causeText, FailedError, PermafrostError} from '../errors.js'
 import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
+import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
 import {kernelFigures, type Figures} from './figures.js'
 import {refuseUnlessReady} from './preflight.js'
+import {reportAttempt} from './report.js'
 import {reportProgress, type Progress} from './progress.js'
 import {welcomeBack} from './resumed.js'
 import {leaveSnapshot, restoreTables} from './rollback.js'
@@ -63,6 +65,12 @@ export async function hibernate(request: HibernateRequest, machine: Machine): Pr
 
 async function tryOnce(request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
   const attempt = new Attempt(request, machine)
+  const outcome = await goOrReturn(attempt, request, machine)
+  reportAttempt(machine.log, outcome, attempt.needed)
+  return outcome
+}
+
+async function goOrReturn(attempt: Attempt, request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
   try {
     return {kind: 'resumed', figures: await attempt.prepareAndGo()}
   } catch (error) {
@@ -89,6 +97,8 @@ class Attempt {
   readonly #request: HibernateRequest
   readonly #machine: Machine
   figures: Figures = {}
+  /** Who was kept running. */
+  needed: readonly Needed[] = []
 
   constructor(request: HibernateRequest, machine: Machine) {
     this.#request = request
@@ -100,19 +110,25 @@ class Attempt {
     const {onState, signal} = this.#request
     const {sink, faults} = this.#machine
     onState('preparing')
+    const startedMs = performance.now()
     const fileSystems = await prepareFileSystems(this.#machine)
     faults.hit('tables-loaded')
     signal.throwIfAborted()
     await using session = await sink.begin()
-    return await this.#goWhileFrozen(fileSystems, session)
+    return await this.#goWhileFrozen(fileSystems, session, startedMs)
   }
 
   /** However it ends, everybody is thawed; when it fails, only after the snapshots have been left. */
-  async #goWhileFrozen(fileSystems: readonly PreparedFileSystem[], session: ImageSession): Promise<Figures> {
+  async #goWhileFrozen(
+    fileSystems: readonly PreparedFileSystem[],
+    session: ImageSession,
+    startedMs: number,
+  ): Promise<Figures> {
     const {faults} = this.#machine
     let frozen: FrozenProcesses | null = null
     try {
       faults.hit('image-begun')
+      this.#note({prepare_ms: Math.round(performance.now() - startedMs)})
       this.#request.onState('freezing')
       frozen = freezeEverybody(this.#machine)
       await this.#snapshotAndSave(frozen, fileSystems, session)
@@ -134,9 +150,9 @@ class Attempt {
     const {onState, signal} = this.#request
     const {faults} = this.#machine
     faults.hit('frozen')
-    const needed = keepNeededRunning(this.#machine)
-    this.#request.onNeeded(needed.map(({pid}) => pid))
-    this.#note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: needed.length})
+    this.needed = keepNeededRunning(this.#machine)
+    this.#request.onNeeded(this.needed.map(({pid}) => pid))
+    this.#note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: this.needed.length})
     faults.hit('needed-running')
     signal.throwIfAborted()
     onState('snapshot')
@@ -166,7 +182,8 @@ class Attempt {
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
     const stream = await saveStream(this.#machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
     faults.hit('stream-written')
-    this.#note({save_ms: Math.round(performance.now() - startedMs)})
+    const peakBytes = readPeakMemory(this.#machine.files.readText('/proc/self/status') ?? '')
+    this.#note({service_peak_bytes: peakBytes, save_ms: Math.round(performance.now() - startedMs)})
     await makeValid(this.#machine, session, {stream, fileSystems: records, figures: this.figures})
     faults.hit('image-valid')
     signal.throwIfAborted()
@@ -177,6 +194,11 @@ class Attempt {
   #note(figures: Figures): void {
     this.figures = {...this.figures, ...figures}
   }
+}
+
+/** proc(5): VmHWM, the most of this process that was ever resident. */
+function readPeakMemory(status: string): number {
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024
 }
 
 function explain(error: unknown): Error {

@@ -2,7 +2,7 @@ import {removeLeftovers} from '../dm/restore.js'
 import {causeText} from '../errors.js'
 import type {FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
-import {describeFigures, parseFigures, printFigures, type Figures} from './figures.js'
+import {parseFigures, type Figures} from './figures.js'
 
 /**
  * In the resumed system. The kernel has dropped the snapshot tables, so file systems are what they
@@ -26,8 +26,6 @@ export async function welcomeBack(machine: Machine, frozen: FrozenProcesses, own
     machine.faults.hit('resumed-thawed')
     await machine.sink.mark('resumed')
   })
-  const fields = Object.entries(printFigures(figures)).map(([name, value]) => [`PERMAFROST_${name.toUpperCase()}`, value])
-  machine.log.info(`Resumed: ${describeFigures(figures)}`, Object.fromEntries(fields))
   return figures
 }
 

@@ -70,7 +70,7 @@ test('replies to Hibernate after the resume, with its signals before that and a 
   story.finish({kind: 'resumed', figures: {pause_ns: 12_000_000n, ratio: 0.5}})
   await call
   t.deepEqual(await client.properties(), {
-    State: 'idle', Progress: 1, ImageBytes: 0, LastResult: 'Resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5},
+    State: 'idle', Progress: 1, TimeLeftUSec: null, ImageBytes: 0, LastResult: 'Resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5},
   })
   t.deepEqual(signals().filter((name) => name !== 'PropertiesChanged'), ['Hibernating', 'Resumed'])
 })
@@ -159,6 +159,28 @@ test('lets root pass where there is no polkit at all', async (t) => {
   const answer = await polkitAuthority(connection).authorize({sender, action: 'org.permafrost1.hibernate', isInteractive: false})
   t.is(answer, process.getuid?.() === 0 ? 'yes' : 'no')
   await Promise.all([connection.close(), asker.close()])
+})
+
+test('explains who keeps running, and refuses a process that is not there', async (t) => {
+  const {client} = await serve(t)
+  t.deepEqual(await client.explainNeeded(7), {isNeeded: true, line: '/p.conf:2', sentence: 'A test'})
+  await t.throwsAsync(client.explainNeeded(8), {name: 'RemoteRefusedError', message: /process '8'/})
+})
+
+test('tells the time left while saving, and none when it cannot be told', async (t) => {
+  const {bus, client, story, server} = await serve(t)
+  const call = client.hibernate()
+  const {onState, onNeeded, onProgress} = await story.started()
+  onState('freezing')
+  onNeeded([server.daemonPid ?? 0])
+  onState('saving')
+  t.is((await client.properties()).TimeLeftUSec, null)
+  t.is(await bus.busctl('get-property', ...target, 'TimeLeftUSec'), `t ${2n ** 64n - 1n}\n`)
+  onProgress({fraction: 0.5, bytesRead: 5, bytesTotal: 10, bytesStored: 0, secondsLeft: 3.25})
+  t.is((await client.properties()).TimeLeftUSec, 3_250_000n)
+  story.finish({kind: 'resumed', figures: {}})
+  await call
+  t.is((await client.properties()).TimeLeftUSec, null)
 })
 
 test('aborts what is under way, and refuses when nothing is', async (t) => {

@@ -7,11 +7,12 @@ import {ManagerObject} from '../../service/bus/interface.js'
 import {readIntrospection} from '../../service/bus/introspection.js'
 import {BUS_NAME} from '../../service/bus/names.js'
 import {type Authority} from '../../service/bus/polkit.js'
+import {NoSuchProcessError} from '../../service/errors.js'
 import {type HibernateOutcome, type HibernateRequest} from '../../service/stories/hibernate.js'
 import {startPrivateBus} from './private-bus.js'
 
 /** A story that does what the test says, behind the real object on a bus of its own. */
-export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeeded'> {
+export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeeded' | 'explainNeeded'> {
   readonly #events = new EventEmitter()
   #started: HibernateRequest[] = []
   calls = 0
@@ -30,6 +31,11 @@ export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'li
   }
 
   readonly check = async () => this.checks
+  readonly explainNeeded = async (pid: number) => {
+    if (pid !== 7) throw new NoSuchProcessError(pid)
+    return {isNeeded: true, line: '/p.conf:2', sentence: 'A test'}
+  }
+
   readonly listNeeded = async () => [{pid: 7, command: 'rpc.statd', unit: null, line: '/p.conf:2'}]
 
   async started(): Promise<HibernateRequest> {

@@ -29,11 +29,12 @@ const SAVE_PATIENCE_MS = 600_000
 const ASK_EVERY_MS = 500
 const ANSWER_PATIENCE_MS = 2_000
 
-export async function hibernate(machine: Machine, via: Via): Promise<Report> {
+/** `via` is one of the ways there are, or a command of a test's own that asks. */
+export async function hibernate(machine: Machine, via: Via | readonly string[]): Promise<Report> {
   using _held = await machine.lock()
   await leaveStockPath(machine)
   const started = performance.now()
-  const reason = await askAndWait(machine, REQUESTS[via], 'systemd-hibernate.service')
+  const reason = await askAndWait(machine, typeof via === 'string' ? REQUESTS[via] : via, 'systemd-hibernate.service')
   const seconds = secondsSince(started)
   if (reason !== null)
     return {ok: false, seconds, ...NO_FIGURES, bootToUserMs: null, reason}

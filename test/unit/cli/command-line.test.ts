@@ -18,6 +18,9 @@ for (const {line, complaint} of [
   {line: 'image copy', complaint: /the form is 'permafrost image copy SOURCE TARGET'/},
   {line: 'image verify - /dev/null', complaint: /the form is 'permafrost image verify \[DEVICE\]'/},
   {line: 'check --jason', complaint: /Unknown option '--jason'/},
+  {line: 'needed 7', complaint: /a process is named behind '--explain'/},
+  {line: 'needed --explain', complaint: /without the number of a process/},
+  {line: 'needed --explain init', complaint: /'init': expected the number of a process/},
   {line: 'check --watch', complaint: /Unknown option '--watch'/},
 ]) {
   test(`ends with 2 and one sentence for <${line}>`, async (t) => {
@@ -84,12 +87,12 @@ test('has one exit status for each family of errors', (t) => {
 })
 
 test('draws the progress that there is, and states without one in words', (t) => {
-  const properties = {State: 'saving', Progress: 0.25, ImageBytes: 0, LastResult: '', LastFigures: {}}
-  t.is(progressBar(properties), `saving [${'#'.repeat(10)}${'.'.repeat(30)}] 25 %`)
+  const properties = {State: 'saving', Progress: 0.25, TimeLeftUSec: 3_200_000n, ImageBytes: 0, LastResult: '', LastFigures: {}}
+  t.is(progressBar(properties), `saving [${'#'.repeat(10)}${'.'.repeat(30)}] 25 %, 4 s left`)
   t.is(progressBar({...properties, State: 'freezing'}), 'freezing')
   t.is(progressBar({...properties, State: 'idle', LastResult: 'Resumed'}), 'idle (Resumed)')
   t.deepEqual(statusLines({...properties, LastFigures: {pause_ns: 5}}), [
-    'State        saving', 'Progress     25 %', 'Last result  none yet', 'Figures      pause_ns=5',
+    'State        saving', 'Progress     25 %, 4 s left', 'Last result  none yet', 'Figures      pause_ns=5',
   ])
 })
 
