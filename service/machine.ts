@@ -13,7 +13,8 @@ import type {KernelRecord} from './image/records.js'
 import {openSyscalls, type Syscalls} from './kernel-api/syscalls.js'
 import {matchNeeded, type Needed} from './policy/match.js'
 import type {Policy} from './policy/policy.js'
-import {readProcessTable} from './policy/process-table.js'
+import {type ProcessEntry, readProcessTable} from './policy/process-table.js'
+import {findSecretHolders} from './policy/secret-memory.js'
 import {readSituation} from './policy/situation.js'
 import type {CowSpace, ImageSink, MergeNotes} from './sinks/sink.js'
 import {SpareDevice} from './sinks/spare-device.js'
@@ -35,6 +36,8 @@ export interface Machine {
   readonly policy: Policy
   /** Whom the policy keeps running, judged by the processes there are now. */
   readonly findNeeded: () => readonly Needed[]
+  /** Who keeps the kernel from hibernating by having made secret memory. */
+  readonly findSecretHolders: () => readonly ProcessEntry[]
   readonly log: Log
   readonly faults: Faults
   readonly exclusive: Exclusive
@@ -73,6 +76,7 @@ export function openMachine({configuration, policy, log}: MachineParts): Machine
     digest,
     policy,
     findNeeded: () => matchNeeded(policy, readProcessTable(), readSituation('spare')),
+    findSecretHolders: () => findSecretHolders(readProcessTable()),
     log,
     faults: parseFaults(process.env['PERMAFROST_FAULT']),
     exclusive: new Exclusive(),

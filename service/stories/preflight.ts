@@ -8,11 +8,14 @@ import {
   NotRootError,
   RefusedError,
   SpareTooSmallError,
+  TooLittleMemoryError,
   UnmappedFileSystemError,
 } from '../errors.js'
+import type {Files} from '../edge/files.js'
 import {canFingerprint, findElsewhere} from '../image/fingerprint.js'
 import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
 import type {Machine} from '../machine.js'
+import type {ProcessEntry} from '../policy/process-table.js'
 import type {SinkSummary} from '../sinks/sink.js'
 
 export interface CheckResult {
@@ -75,6 +78,7 @@ const CHECKS: readonly Check[] = [
   {id: 'room', title: 'The image fits on the spare device', look: checkRoom},
   {id: 'file-systems', title: 'Every mounted file system can be snapshotted', look: checkFileSystems},
   {id: 'cow', title: 'There is room for what is written while saving', look: checkCow},
+  {id: 'memory', title: 'There is memory for the kernel\'s copy', look: checkMemory},
   {id: 'policy', title: 'The policy can be applied', look: ({findNeeded}) => void findNeeded()},
 ]
 
@@ -103,18 +107,26 @@ function checkKernel({syscalls, host}: Machine): void {
   if (syscalls.queryVersion() !== ABI_VERSION) throw new KernelTooOldError(host.kernel.release)
 }
 
-function checkHibernation({files}: Machine): void {
+function checkHibernation({files, findSecretHolders}: Machine): void {
   const states = files.readText('/sys/power/state') ?? ''
   if (!states.trim().split(/\s+/).includes('disk')) {
-    throw new CheckFailedError(
-      'hibernation',
-      "the kernel offers no hibernation ('disk' is not in '/sys/power/state'): it is locked down by Secure Boot, " +
-        'started with nohibernate, or a process holds secret memory',
-    )
+    throw new CheckFailedError('hibernation', `the kernel offers no hibernation ('disk' is not in '/sys/power/state'): ${whyNot(files, findSecretHolders())}`)
   }
   if (files.realPath('/dev/snapshot') === null) {
     throw new CheckFailedError('hibernation', "'/dev/snapshot' is missing; the kernel needs CONFIG_HIBERNATION and CONFIG_HIBERNATION_SNAPSHOT_DEV")
   }
+}
+
+/** hibernation_available() in kernel/power/hibernate.c names the causes. */
+function whyNot(files: Files, secretHolders: readonly ProcessEntry[]): string {
+  const names = secretHolders.map(({comm, pid}) => `'${comm}' (pid ${pid})`).join(', ')
+  if (names !== '') return `${names} holds secret memory (memfd_secret); end it first`
+  if (/(^|\s)(nohibernate|hibernate=no)(\s|$)/.test(files.readText('/proc/cmdline') ?? '')) {
+    return 'it was started with nohibernate; boot without'
+  }
+  const lockdown = /\[(\w+)\]/.exec(files.readText('/sys/kernel/security/lockdown') ?? '')?.[1] ?? 'none'
+  if (lockdown !== 'none') return `it is locked down ('${lockdown}'); switch Secure Boot off or boot with lockdown=none`
+  return 'it is locked down, or built without'
 }
 
 function checkLoader({files}: Machine): void {
@@ -167,6 +179,20 @@ async function checkFileSystems({blocks}: Machine, findings: Findings): Promise<
   }
 }
 
+/**
+ * What is copied for certain, because it is changed in place, has to fit beside what stays. The kernel copies
+ * more, and gives up by itself where that does not fit; but then everybody has been frozen for it.
+ */
+function checkMemory({files, configuration}: Machine): void {
+  const read = readMeminfo(files.readText('/proc/meminfo') ?? '')
+  const sum = (fields: readonly string[]): number => fields.reduce((bytes, field) => bytes + read(field), 0)
+  const copiedBytes = sum(['SUnreclaim', 'KernelStack', 'PageTables', 'Shmem'])
+  // Not MemAvailable: it leaves reserves that may be touched here.
+  const atMostBytes = sum(['MemFree', 'Active(file)', 'Inactive(file)', 'SReclaimable', 'SwapFree'])
+  const missingBytes = copiedBytes + configuration.overheadBytes - atMostBytes
+  if (missingBytes > 0) throw new TooLittleMemoryError(missingBytes)
+}
+
 async function checkCow({cow}: Machine, findings: Findings): Promise<void> {
   const [area, fileSystems] = await Promise.all([cow.area(), findings.fileSystems])
   if (sliceBytes(area.bytes, fileSystems.length) >= SLICE_BYTES_MINIMUM) return
@@ -178,6 +204,12 @@ async function checkCow({cow}: Machine, findings: Findings): Promise<void> {
 
 /** proc(5): what the kernel could not give back without swapping. */
 function readUsedMemory(meminfo: string): number {
-  const read = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(meminfo)?.[1] ?? 0)
-  return Math.max(0, read('MemTotal') - read('MemAvailable')) * 1024
+  const read = readMeminfo(meminfo)
+  return Math.max(0, read('MemTotal') - read('MemAvailable'))
+}
+
+/** Fields of proc(5) by name, in bytes; 0 where this kernel has no such field. */
+function readMeminfo(meminfo: string): (field: string) => number {
+  const fields = new Map([...meminfo.matchAll(/^(\S+):\s+(\d+) kB$/gm)].map(([, name = '', kib]) => [name, Number(kib) * 1024]))
+  return (field) => fields.get(field) ?? 0
 }

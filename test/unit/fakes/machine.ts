@@ -12,6 +12,7 @@ import {loadLz4} from '../../../service/image/lz4.js'
 import type {ImageState} from '../../../service/image/superblock.js'
 import type {Machine} from '../../../service/machine.js'
 import type {Needed} from '../../../service/policy/match.js'
+import type {ProcessEntry} from '../../../service/policy/process-table.js'
 import {SpareDevice} from '../../../service/sinks/spare-device.js'
 import {Exclusive} from '../../../service/stories/exclusive.js'
 import type {HibernateRequest, StoryState} from '../../../service/stories/hibernate.js'
@@ -44,6 +45,7 @@ export interface FakeMachineOptions {
   readonly side?: 'created' | 'resumed'
   readonly faults?: Faults
   readonly needed?: readonly Needed[]
+  readonly secretHolders?: readonly ProcessEntry[]
   readonly tree?: FakeTree
   readonly onPowerOff?: () => void
   readonly isSetUp?: boolean
@@ -81,6 +83,7 @@ export async function fakeMachine(t: ExecutionContext, options: FakeMachineOptio
     digest: loadDigest(),
     policy: {rules: []},
     findNeeded: () => options.needed ?? [],
+    findSecretHolders: () => options.secretHolders ?? [],
     log: recordingLog(log),
     faults: options.faults ?? NO_FAULTS,
     exclusive: new Exclusive(),
@@ -144,7 +147,7 @@ function newSpare(directory: string, tree: FakeTree) {
     texts: {
       '/proc/self/mountinfo': MOUNTINFO,
       '/sys/power/state': 'freeze mem disk\n',
-      '/proc/meminfo': 'MemTotal: 65536 kB\nMemAvailable: 32768 kB\n',
+      '/proc/meminfo': 'MemTotal: 131072 kB\nMemAvailable: 98304 kB\nMemFree: 98304 kB\n',
       '/proc/cmdline': 'root=UUID=1 quiet\n',
       '/run/udev/data/b254:0': 'E:ID_FS_UUID=1111\n',
       '/run/udev/data/b254:1': 'E:ID_FS_UUID=2222\n',

@@ -11,7 +11,7 @@ test('every check passes on a machine that is ready, and nothing is changed', as
   t.deepEqual(results.filter(({passed}) => !passed), [])
   t.deepEqual(
     results.map(({id}) => id),
-    ['root', 'kernel', 'hibernation', 'loader', 'leftovers', 'spare', 'room', 'file-systems', 'cow', 'policy'],
+    ['root', 'kernel', 'hibernation', 'loader', 'leftovers', 'spare', 'room', 'file-systems', 'cow', 'memory', 'policy'],
   )
   t.true(results.every(({remedy}) => remedy === ''))
   t.deepEqual(fake.dm.changes, [])
@@ -41,8 +41,29 @@ const cases: readonly Case[] = [
   {
     name: 'a kernel that is locked down',
     fails: ['hibernation'],
-    remedy: /Secure Boot/,
-    options: {tree: {texts: {'/sys/power/state': 'freeze mem\n'}}},
+    remedy: /locked down \('integrity'\); switch Secure Boot off/,
+    options: {tree: {texts: {'/sys/power/state': 'freeze mem\n', '/sys/kernel/security/lockdown': 'none [integrity] confidentiality\n'}}},
+  },
+  {
+    name: 'a kernel that was started with nohibernate',
+    fails: ['hibernation'],
+    remedy: /started with nohibernate; boot without/,
+    options: {tree: {texts: {'/sys/power/state': 'freeze mem\n', '/proc/cmdline': 'root=UUID=1 nohibernate\n'}}},
+  },
+  {
+    name: 'a process that holds secret memory',
+    fails: ['hibernation'],
+    remedy: /'gnupg' \(pid 77\) holds secret memory/,
+    options: {
+      tree: {texts: {'/sys/power/state': 'freeze mem\n', '/sys/kernel/security/lockdown': '[none] integrity\n'}},
+      secretHolders: [{pid: 77, ppid: 1, comm: 'gnupg', exe: null, cgroup: '/', uid: 0, unit: null}],
+    },
+  },
+  {
+    name: 'too little memory for what is certainly copied',
+    fails: ['memory'],
+    remedy: /6 MiB more of free memory are needed/,
+    options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 131072 kB\nMemAvailable: 65536 kB\nMemFree: 61440 kB\nInactive(file): 4096 kB\nShmem: 4096 kB\nSUnreclaim: 2048 kB\n'}}},
   },
   {name: 'no snapshot device', fails: ['hibernation'], remedy: /CONFIG_HIBERNATION/, options: {tree: {missing: ['/dev/snapshot']}}},
   {
@@ -68,7 +89,7 @@ const cases: readonly Case[] = [
     name: 'more memory in use than can fit',
     fails: ['room'],
     remedy: /are needed/,
-    options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 8388608 kB\nMemAvailable: 32768 kB\n'}}},
+    options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 8388608 kB\nMemAvailable: 32768 kB\nMemFree: 131072 kB\n'}}},
   },
   {name: 'a plain partition mounted', fails: ['file-systems'], remedy: /'\/data'.*not a device-mapper/, options: mount('8:1', 'ext4')},
   {name: 'a type whose changes cannot be told', fails: ['file-systems'], remedy: /type 'ntfs3'/, options: mount('254:0', 'ntfs3')},
