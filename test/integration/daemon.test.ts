@@ -2,6 +2,7 @@ import {type ChildProcess, spawn} from 'node:child_process'
 import {once} from 'node:events'
 import test, {type ExecutionContext} from 'ava'
 import {PermafrostClient} from '../../service/bus/client.js'
+import {knockAtSideDoor} from '../../service/edge/side-door.js'
 import {DaemonMissingError} from '../../service/errors.js'
 import {type PrivateBus, startPrivateBus} from './private-bus.js'
 
@@ -14,6 +15,13 @@ test('refuses on a kernel without our system calls, in one sentence, with nothin
   t.like(await client.properties(), {State: 'idle', LastResult: reason})
   const kernel = (await client.check()).find(({id}) => id === 'kernel')
   t.false(kernel?.passed)
+})
+
+test('listens beside the bus, where it refuses an abort of nothing by name', async (t) => {
+  const {bus} = await start(t)
+  const refusal = await knockAtSideDoor(doorOf(bus))
+  t.is(refusal?.name, 'org.permafrost1.Error.NothingToAbort')
+  t.regex(refusal?.text ?? '', /no hibernation is under way/)
 })
 
 test('ends with 0 when it is told to', async (t) => {
@@ -46,11 +54,16 @@ async function start(t: ExecutionContext) {
 
 function startDaemon(t: ExecutionContext, bus: PrivateBus): ChildProcess {
   const daemon = spawn(process.execPath, ['--import=./test/lib/register.mjs', 'service/daemon.ts'], {
-    env: {...process.env, DBUS_SYSTEM_BUS_ADDRESS: bus.address},
+    env: {...process.env, DBUS_SYSTEM_BUS_ADDRESS: bus.address, PERMAFROST_SIDE_DOOR: doorOf(bus)},
     stdio: 'ignore',
   })
   t.teardown(() => daemon.kill('SIGKILL'))
   return daemon
+}
+
+/** Beside the bus's own socket, and gone with it. */
+function doorOf(bus: PrivateBus): string {
+  return bus.address.replace(/^unix:path=(.*)\/bus$/, '$1/abort')
 }
 
 /** Polls until the daemon has its name and has put back what there was; 20 s are many times what that takes. */
