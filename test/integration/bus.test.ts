@@ -115,7 +115,7 @@ test('tells the caller of a roll-back by its cause, and of a bug without a stack
   const rolledBack = client.hibernate()
   await story.started()
   story.finish({kind: 'rolled-back', cause: new SnapshotError(12, 7n), figures: {pages_short: 7}})
-  await t.throwsAsync(rolledBack, {message: /7 pages of memory were missing/, name: 'RemoteFailedError'})
+  await t.throwsAsync(rolledBack, {message: /more memory needed/, name: 'RemoteFailedError'})
   t.deepEqual((await client.properties()).LastFigures, {pages_short: 7})
   const broken = client.hibernate()
   await story.started()

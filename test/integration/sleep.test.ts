@@ -49,7 +49,7 @@ test('fails with 1 and the sentence, and the hooks hear of the way back', async 
   story.finish({kind: 'rolled-back', cause: new SnapshotError(12, 7n), figures: {}})
   const {status, stderr} = await sleep.ended
   t.is(status, 1)
-  t.regex(stderr, /7 pages of memory were missing/)
+  t.regex(stderr, /more memory needed/)
   t.deepEqual(hooks.calls(), ['one pre hibernate hibernate', 'one post hibernate hibernate'])
 })
 
