@@ -9,6 +9,7 @@ import {cut, down} from '../lab/verbs/down.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {checkMemory, holdMemory, kernelTrouble, waitFor} from '../lab/workload.js'
+import {provoke, REPRESENTATIVES, setFault, titleOf} from '../soak/fault-cases.js'
 
 let machine: ScratchMachine
 
@@ -48,14 +49,11 @@ test.serial('hibernates again after the daemon was killed', async t => {
   t.is((await inside(machine, ['cat', '/var/lib/after'])).trim(), 'after')
 })
 
-test.serial('rolls back and says why when saving fails', async t => {
-  await setFault(machine, 'first-chunk-written')
-  const saved = await hibernate(machine, 'cli')
-  t.false(saved.ok)
-  t.regex(saved.reason ?? '', /first-chunk-written/)
-  t.notRegex(await inside(machine, ['dmsetup', 'table']), /snapshot|permafrost-base|permafrost-cow/)
-  t.is((await checkMemory(machine, 'hold')).badPages, 0)
-})
+for (const fault of REPRESENTATIVES) {
+  test.serial(`is as before, usable, and says why when ${titleOf(fault)}`, async t => {
+    t.deepEqual(await provoke(machine, fault), [])
+  })
+}
 
 test.serial('starts anew and says why when a bit of the image is wrong', async t => {
   await startAgain(machine)
@@ -91,15 +89,6 @@ test.serial('starts anew when told not to resume, and does not resume later', as
   t.true(again.ok, again.reason ?? '')
   await isHealthy(t, machine)
 })
-
-/** Numbered fault points of the service, service/edge/faults.ts. */
-async function setFault(where: ScratchMachine, fault: string): Promise<void> {
-  const dropIn = `[Service]\nEnvironment=PERMAFROST_FAULT=${fault}\n`
-  const directory = '/run/systemd/system/permafrostd.service.d'
-  await insideShell(where, 'mkdir -p "$1"; printf %s "$2" > "$1/fault.conf"; systemctl daemon-reload', directory, dropIn)
-  await attemptInside(where, ['systemctl', 'reset-failed'])
-  await inside(where, ['systemctl', 'restart', 'permafrostd.service'])
-}
 
 /** In the middle of the stored image. */
 async function flipBit(where: ScratchMachine): Promise<void> {
