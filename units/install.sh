@@ -59,6 +59,8 @@ install_units() {
   put 644 "$units/dbus/org.permafrost1.conf" /usr/share/dbus-1/system.d/org.permafrost1.conf
   put 644 "$units/polkit/org.permafrost1.policy" /usr/share/polkit-1/actions/org.permafrost1.policy
   install -d "$root/etc/permafrost/permafrost.conf.d" "$root/etc/permafrost/policy.d"
+  put 755 "$units/grub/grub-probe" /usr/lib/permafrost/grub-probe
+  put 644 "$units/grub/permafrost.cfg" /etc/default/grub.d/permafrost.cfg
   install_documentation
   # What the administrator wrote stays.
   [ -e "$root/etc/permafrost/permafrost.conf" ] ||

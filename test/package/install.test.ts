@@ -151,10 +151,10 @@ function looksForLoader(line: string): boolean {
 
 /** A kernel's upgrade does so: grub-probe has to see through the devices under the file systems. */
 async function bootsAfterGrubWasUpdated(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
-  say('update-grub, update-initramfs, grub-install, reboot')
+  say('update-grub, update-initramfs, reboot')
   const kernels = ['grep', '-E', '^\\s*(linux|initrd)\\s', '/boot/grub/grub.cfg']
   const before = await inside(machine, kernels)
-  await inside(machine, ['sh', '-c', 'update-grub 2>&1 && update-initramfs -u 2>&1 && grub-install /dev/vda 2>&1'], {timeoutMs: 900_000})
+  await inside(machine, ['sh', '-c', 'update-grub 2>&1 && update-initramfs -u 2>&1'], {timeoutMs: 900_000})
   t.is(await inside(machine, kernels), before)
   await reboot(machine)
   t.is((await attemptInside(machine, ['permafrost', 'check'])).status, 0)
