@@ -3,16 +3,18 @@ import {spawn} from 'node:child_process'
 import {
   closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync, writeFileSync
 } from 'node:fs'
-import {join} from 'node:path'
+import {dirname, join} from 'node:path'
 import {createInterface} from 'node:readline'
 import {cacheDirectory, cached, digestOf, digestOfPath} from './cache.js'
 import {LaboratoryError} from './errors.js'
+import {lock} from './lock.js'
 import {repository} from './places.js'
 import {say} from './say.js'
 import {run} from './tool.js'
 
 const TARBALL = '/usr/src/linux-source-6.12.tar.xz'
 const KEPT = ['modules.order', 'modules.builtin', 'modules.builtin.modinfo', 'System.map']
+const TREE_PATIENCE_MS = 3_600_000
 
 export interface Kernel {
   readonly image: string
@@ -69,12 +71,19 @@ export function kernelNumber(request: KernelRequest): string {
   return String(Number.parseInt(kernelDigest(request).slice(0, 7), 16))
 }
 
-/** The source tree with the series applied; whoever changes it holds the lock of the cache of kernels. */
+/** The source tree with the series applied. The caller holds it, see lockTree(). */
 export async function applySeries(request: KernelRequest): Promise<string> {
   const tree = join(cacheDirectory(), request.isDebug ? 'kernel-tree-debug' : 'kernel-tree')
   mkdirSync(tree, {recursive: true})
   await runSaying(join(repository(), 'kernel/apply.sh'), [join(tree, 'linux'), TARBALL], {})
   return tree
+}
+
+/** The tree is shared by all that is made from it: whoever works in it holds the lock of the cache of kernels. */
+export async function lockTree(): Promise<Disposable> {
+  const file = join(cacheDirectory(), 'kernel', 'lock')
+  mkdirSync(dirname(file), {recursive: true})
+  return await lock(file, 'the kernel tree', AbortSignal.timeout(TREE_PATIENCE_MS))
 }
 
 /** Builds what changed since the last build of that tree. */

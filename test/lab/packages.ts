@@ -1,15 +1,13 @@
 // The .deb files: the kernel of the series, and everything else of this repository.
 import {mkdirSync, readdirSync, readFileSync} from 'node:fs'
-import {dirname, join, resolve} from 'node:path'
-import {cacheDirectory, cached, digestOf, digestOfPath} from './cache.js'
+import {join, resolve} from 'node:path'
+import {cached, digestOf, digestOfPath} from './cache.js'
 import {LaboratoryError} from './errors.js'
-import {applySeries, buildObjects, kernelDigest, kernelNumber, runSaying, type KernelRequest} from './kernel.js'
-import {lock} from './lock.js'
+import {applySeries, buildObjects, kernelDigest, kernelNumber, lockTree, runSaying, type KernelRequest} from './kernel.js'
 import {repository} from './places.js'
 import {attempt} from './tool.js'
 
 const RELEASE_KERNEL: KernelRequest = {isDebug: false, isForced: false}
-const TREE_PATIENCE_MS = 3_600_000
 
 /** Gives the path of the kernel's package, built with the laboratory's configuration; made once for each state of the series. */
 export async function provideKernelPackage(): Promise<string> {
@@ -54,13 +52,6 @@ export function projectVersion(): string {
   if (typeof version !== 'string')
     throw new LaboratoryError("Cannot find the version in 'package.json'")
   return version
-}
-
-/** The tree belongs to the laboratory's own kernels as well: whoever builds in it has their lock. */
-async function lockTree(): Promise<Disposable> {
-  const file = join(cacheDirectory(), 'kernel', 'lock')
-  mkdirSync(dirname(file), {recursive: true})
-  return await lock(file, 'the kernel tree', AbortSignal.timeout(TREE_PATIENCE_MS))
 }
 
 async function packKernel(tree: string, target: string, version: string, more: readonly string[]): Promise<void> {

@@ -1,0 +1,46 @@
+import test from 'ava'
+import {inside} from '../lab/execute.js'
+import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
+import {provideSelftests, SelftestRunner} from '../lab/selftests.js'
+import {hibernate} from '../lab/verbs/hibernate.js'
+import {resume} from '../lab/verbs/resume.js'
+import {checkMemory, holdMemory, kernelLogOf, kernelTrouble} from '../lab/workload.js'
+import {declareSelftests} from '../lib/declare-selftests.js'
+
+/** Freed pages are filled and checked only when it says so: Documentation/admin-guide/kernel-parameters.txt. */
+const PAGE_POISONING = 'page_poison=1'
+
+let machine: ScratchMachine
+let selftests: SelftestRunner
+
+test.before(async () => {
+  await provideSelftests()
+  machine = await scratchMachine('debug-kernel', {isDebug: true, extra: PAGE_POISONING})
+  selftests = new SelftestRunner(machine)
+})
+
+test.after.always(async () => { await machine[Symbol.asyncDispose]() })
+
+declareSelftests(() => selftests)
+
+test.serial('goes on where it was on the debugging kernel', async t => {
+  await holdMemory(machine, 'hold', 30)
+  const before = await checkMemory(machine, 'hold')
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true, extra: PAGE_POISONING})
+  t.true(resumed.ok, resumed.reason ?? '')
+  const after = await checkMemory(machine, 'hold')
+  t.is(after.badPages, 0)
+  t.is(after.pid, before.pid)
+})
+
+test.serial('the checks of the debugging kernel were on until the end', async t => {
+  const lockdep = await inside(machine, ['cat', '/proc/lockdep_stats'])
+  t.regex(lockdep, /debug_locks:\s+1$/m)
+  t.regex(await inside(machine, ['zcat', '/proc/config.gz']), /^CONFIG_KASAN=y$/m)
+})
+
+test.serial('the debugging kernel has not complained', async t => {
+  t.deepEqual([...kernelTrouble(machine.consoleText()), ...kernelTrouble(await kernelLogOf(machine))], [])
+})
