@@ -9,11 +9,10 @@ import {SpareDevice} from '../../service/sinks/spare-device.js'
 import type {Disk} from '../lab/disks.js'
 import {attemptInside, inside} from '../lab/execute.js'
 import {readSpare} from '../lab/figures.js'
-import {fsck} from '../lab/outside.js'
 import {repository} from '../lab/places.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {run} from '../lab/tool.js'
-import {cut, down} from '../lab/verbs/down.js'
+import {cut} from '../lab/verbs/down.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {checkMemory, holdMemory} from '../lab/workload.js'
@@ -85,14 +84,6 @@ for (const {who, disk: name, act} of STRANGERS)
     await startsAnew(t, /not resuming: the file system on '.*' changed since the image was made/)
     t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
   })
-
-test.serial('every file system is clean in the end', async t => {
-  await down(machine, {isWiped: false})
-  for (const each of machine.state.disks.filter(({role}) => role === 'root' || role === 'data')) {
-    const check = await fsck(each)
-    t.true(check.isClean, `${each.name}: ${check.output}`)
-  }
-})
 
 async function save(t: ExecutionContext): Promise<void> {
   const saved = await hibernate(machine, 'systemctl')
