@@ -14,7 +14,10 @@ _permafrost()
 	fi
 	case $verb:$word in
 	status:-*)
-		mapfile -t COMPREPLY < <(compgen -W "--watch --json --help" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "--watch --last --json --help" -- "$word")
+		;;
+	needed:-*)
+		mapfile -t COMPREPLY < <(compgen -W "--explain --json --help" -- "$word")
 		;;
 	setup:-*)
 		mapfile -t COMPREPLY < <(compgen -W "--yes --force --json --help" -- "$word")
