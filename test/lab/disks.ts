@@ -16,6 +16,8 @@ export interface Disk {
   /** Of its file system or swap area; null when it has neither. */
   readonly uuid: string | null
   readonly type: string | null
+  /** There while writes are logged, see write-cache.ts: what QEMU works on, and the log of every write and flush. */
+  readonly logged?: {readonly copy: string, readonly log: string}
 }
 
 export interface DiskWish {

@@ -82,8 +82,8 @@ function qemuArguments(request: QemuRequest): string[] {
     '-device', `virtserialport,chardev=agent${index},nr=${index + 1},name=permafrost.agent.${index}`
   ])
   const disks = request.disks.flatMap((disk, index) => [
-    '-drive', `file=${disk.path.replaceAll(',', ',,')},if=none,id=disk${index},format=raw,cache=writeback,discard=unmap`,
-    '-device', `virtio-blk-pci,drive=disk${index},serial=${disk.name}`
+    ...backendArguments(disk, `disk${index}`),
+    '-device', `virtio-blk-pci,drive=disk${index},serial=${disk.name},write-cache=on`
   ])
   return [
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-vga', 'none', '-nic', 'none',
@@ -97,6 +97,16 @@ function qemuArguments(request: QemuRequest): string[] {
 
 function directBoot({kernel, initrd, commandLine}: QemuRequest): string[] {
   return kernel === null || initrd === null ? [] : ['-kernel', kernel, '-initrd', initrd, '-append', commandLine]
+}
+
+function backendArguments(disk: Disk, id: string): string[] {
+  if (disk.logged === undefined)
+    return ['-drive', `file=${disk.path.replaceAll(',', ',,')},if=none,id=${id},format=raw,cache=writeback,discard=unmap`]
+  // Neither outlives the run: what the disk is afterwards is made of the log.
+  const file = (filename: string) => ({driver: 'file', filename, cache: {'no-flush': true}})
+  return ['-blockdev', JSON.stringify({
+    driver: 'blklogwrites', 'node-name': id, file: {driver: 'raw', file: file(disk.logged.copy)}, log: file(disk.logged.log)
+  })]
 }
 
 async function answering(monitor: string, stop: AbortSignal): Promise<void> {

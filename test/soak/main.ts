@@ -1,0 +1,58 @@
+// npm run soak -- faults | cuts N: long experiments on the sentence that nothing is ever lost.
+import {parseArgs} from 'node:util'
+import {LaboratoryError, messageOf, UsageError} from '../lab/errors.js'
+import {say} from '../lab/say.js'
+import {reap} from '../lab/verbs/down.js'
+import {runCuts} from './cuts.js'
+import {runFaults} from './faults.js'
+import {printOutcome, type Outcome} from './outcome.js'
+
+const HELP = `npm run soak -- VERB …
+
+  faults                 every fault point of the service, with failure and with kill
+  cuts N [--seed TEXT]   N power cuts at random instants of save and resume; the seed is printed, and gives the same instants again
+
+  --json                 the summary, the last line, as one JSON object
+`
+
+interface Settings {
+  readonly rounds: number
+  readonly seed: string
+}
+
+const VERBS: Readonly<Record<string, (settings: Settings) => Promise<Outcome>>> = {faults: runFaults, cuts: runCuts}
+
+async function main(words: readonly string[]): Promise<number> {
+  const {values, positionals} = parseArgs({
+    args: [...words],
+    allowPositionals: true,
+    options: {json: {type: 'boolean', default: false}, seed: {type: 'string'}, help: {type: 'boolean', default: false}}
+  })
+  const [verb, rounds] = positionals
+  const run = VERBS[verb ?? '']
+  const isHelp = values.help || verb === 'help'
+  if (isHelp || run === undefined) {
+    process.stdout.write(HELP)
+    return isHelp ? 0 : 2
+  }
+  await reap()
+  const outcome = await run({rounds: readRounds(verb ?? '', rounds), seed: values.seed ?? String(Date.now() % 1_000_000)})
+  printOutcome(outcome, {isJson: values.json})
+  return outcome.failures.length === 0 ? 0 : 1
+}
+
+function readRounds(verb: string, text: string | undefined): number {
+  if (verb !== 'cuts')
+    return 0
+  const rounds = Number(text)
+  if (!Number.isInteger(rounds) || rounds < 1)
+    throw new UsageError(`Cannot make '${text ?? ''}' power cuts: expected a number from 1 on`)
+  return rounds
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (thrown) {
+  say(messageOf(thrown))
+  process.exitCode = thrown instanceof UsageError ? 2 : thrown instanceof LaboratoryError ? 3 : 1
+}

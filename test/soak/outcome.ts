@@ -1,0 +1,38 @@
+// What an experiment found, for people and for programs.
+
+export interface Outcome {
+  readonly experiment: string
+  /** How it is repeated; null when it is the same each time. */
+  readonly seed: string | null
+  readonly tried: number
+  readonly failures: readonly Failure[]
+  /** How often each sort of end was seen. */
+  readonly ends: Readonly<Record<string, number>>
+  readonly seconds: number
+}
+
+export interface Failure {
+  readonly title: string
+  readonly complaints: readonly string[]
+}
+
+/** The summary, as the last line. */
+export function printOutcome(outcome: Outcome, {isJson}: {readonly isJson: boolean}): void {
+  if (isJson) {
+    process.stdout.write(`${JSON.stringify(outcome)}\n`)
+    return
+  }
+  for (const {title, complaints} of outcome.failures)
+    process.stdout.write(`failed: ${title}\n${complaints.map(text => `  ${text.trim().replaceAll('\n', '\n  ')}\n`).join('')}`)
+  const ends = Object.entries(outcome.ends).map(([end, count]) => `${count} ${end}`).join(', ')
+  const seed = outcome.seed === null ? '' : `; seed ${outcome.seed}`
+  process.stdout.write(
+    `${outcome.experiment}: ${outcome.tried} tried, ${outcome.failures.length} failed (${ends}) in ${outcome.seconds} s${seed}\n`)
+}
+
+export function countEnds(ends: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const end of ends)
+    counts[end] = (counts[end] ?? 0) + 1
+  return counts
+}
