@@ -9,6 +9,8 @@ import {resume} from '../lab/verbs/resume.js'
 import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, startPayload, waitFor} from '../lab/workload.js'
 
 const DIARY = '/var/lib/needed'
+/** Saving it takes longer than starting the command that aborts. */
+const HELD_MIB = 1300
 /** While everybody is frozen nothing can be asked, so that who aborts has to be kept with what it needs. */
 const WAYS = [
   {name: 'Esc is pressed on a keyboard', keeps: '', abort: async (where: ScratchMachine) => { await where.press('esc') }},
@@ -38,9 +40,9 @@ const MANAGER = ['org.permafrost1', '/org/permafrost1', 'org.permafrost1.Manager
 let machine: ScratchMachine
 
 test.before(async () => {
-  machine = await scratchMachine('service-abort', {memoryMib: 1024})
+  machine = await scratchMachine('service-abort', {memoryMib: 2048})
   await startPayload(machine, 'needed', 'append', DIARY)
-  await holdMemory(machine, 'hold', 400)
+  await holdMemory(machine, 'hold', HELD_MIB)
 })
 
 test.after.always(async () => { await machine[Symbol.asyncDispose]() })
