@@ -4,6 +4,7 @@ import {parseArgs, type ParseArgsConfig} from 'node:util'
 import {describeDisks, parseDiskWish, parseSize} from './disks.js'
 import {messageOf, UsageError} from './errors.js'
 import {Machine} from './machine.js'
+import {parseNetwork} from './network.js'
 import {say} from './say.js'
 import {provideSystem} from './system.js'
 import {pull, push} from './verbs/copy.js'
@@ -29,7 +30,7 @@ interface Parsed {
 export const VERBS: Readonly<Record<string, Verb>> = {
   build: {usage: '[--packages a,b,c] [--debug] [--force]', run: runBuild},
   up: {
-    usage: 'NAME [--memory MIB] [--cpus N] [--disk NAME=SIZE:FS]… [--spare SIZE] [--swap SIZE] [--packages a,b,c] [--debug]',
+    usage: 'NAME [--memory MIB] [--cpus N] [--disk NAME=SIZE:FS]… [--spare SIZE] [--swap SIZE] [--net SEGMENT=ADDRESS/PREFIX] [--packages a,b,c] [--debug]',
     run: runUp
   },
   exec: {usage: 'NAME [--timeout S] -- CMD…', run: runExec},
@@ -58,7 +59,7 @@ async function runBuild(words: readonly string[]): Promise<number> {
 async function runUp(words: readonly string[]): Promise<number> {
   const {values, positionals} = parse(words, 1, {
     memory: {type: 'string'}, cpus: {type: 'string'}, disk: {type: 'string', multiple: true}, spare: {type: 'string'},
-    swap: {type: 'string'}, packages: {type: 'string'}, debug: {type: 'boolean'}, append: {type: 'string'}
+    swap: {type: 'string'}, net: {type: 'string'}, packages: {type: 'string'}, debug: {type: 'boolean'}, append: {type: 'string'}
   })
   await up(machineOf(positionals), {
     ...UP_DEFAULTS,
@@ -67,6 +68,7 @@ async function runUp(words: readonly string[]): Promise<number> {
     disks: (Array.isArray(values['disk']) ? values['disk'] : []).map(text => parseDiskWish(String(text))),
     spareBytes: typeof values['spare'] === 'string' ? parseSize(values['spare']) : null,
     swapBytes: typeof values['swap'] === 'string' ? parseSize(values['swap']) : 0,
+    network: typeof values['net'] === 'string' ? parseNetwork(values['net']) : null,
     packages: listOf(values['packages']),
     isDebug: values['debug'] === true,
     extra: textOf(values['append'], '')

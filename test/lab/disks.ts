@@ -1,9 +1,8 @@
 // The raw disks of a machine: what they are for, how they are made.
 import {randomUUID} from 'node:crypto'
-import {closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync} from 'node:fs'
-import {tmpdir} from 'node:os'
-import {join} from 'node:path'
+import {closeSync, existsSync, ftruncateSync, openSync} from 'node:fs'
 import {UsageError} from './errors.js'
+import {changeRoot} from './root-image.js'
 import {ROOT_UUID} from './system.js'
 import {run} from './tool.js'
 
@@ -83,7 +82,7 @@ export async function makeSwapDisk(path: string, bytes: number): Promise<Disk> {
   return {name: 'swap', role: 'swap', path, uuid, type: 'swap'}
 }
 
-/** Writes the machine's fstab and its mount points into its root image, without mounting it. */
+/** Writes the machine's fstab and its mount points into its root image. */
 export async function writeFstab(root: string, disks: readonly Disk[]): Promise<void> {
   const mounted = disks.filter(disk => disk.role === 'data' && disk.uuid !== null)
   const lines = [
@@ -91,17 +90,11 @@ export async function writeFstab(root: string, disks: readonly Disk[]): Promise<
     ...mounted.map(disk => `UUID=${disk.uuid ?? ''} /mnt/${disk.name} ${disk.type ?? ''} defaults 0 2`),
     ...disks.filter(disk => disk.role === 'swap').map(disk => `UUID=${disk.uuid ?? ''} none swap sw 0 0`)
   ]
-  const directory = mkdtempSync(join(tmpdir(), 'permafrost-lab-'))
-  try {
-    const fstab = join(directory, 'fstab')
-    const commands = join(directory, 'commands')
-    writeFileSync(fstab, `${lines.join('\n')}\n`)
-    const mountPoints = mounted.map(disk => `mkdir /mnt/${disk.name}`)
-    writeFileSync(commands, [...mountPoints, 'rm /etc/fstab', `write ${fstab} /etc/fstab`, ''].join('\n'))
-    await run('debugfs', ['-w', '-f', commands, root])
-  } finally {
-    rmSync(directory, {recursive: true})
-  }
+  await changeRoot(root, {
+    directories: mounted.map(disk => `/mnt/${disk.name}`),
+    files: {'/etc/fstab': `${lines.join('\n')}\n`},
+    links: {}
+  })
 }
 
 /** The device of a disk in the machine: virtio names them in the order QEMU got them. */

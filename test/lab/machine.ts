@@ -9,6 +9,7 @@ import type {Disk} from './disks.js'
 import {MachineError, UsageError} from './errors.js'
 import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
+import type {Network} from './network.js'
 import {isAlive, startQemu, pressKey, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
 const AGENT_PATIENCE_MS = 20_000
@@ -22,6 +23,8 @@ export interface MachineState {
   readonly kernel: string | null
   readonly initrd: string | null
   readonly disks: readonly Disk[]
+  /** null for a machine that is alone. */
+  readonly network: Network | null
   readonly boots: number
   readonly qemu: ProcessIdentity | null
   /** The agent that answered last: who answers after a resume must be the same. */

@@ -6,6 +6,7 @@ import {createInterface} from 'node:readline'
 import {setTimeout as delay} from 'node:timers/promises'
 import type {Disk} from './disks.js'
 import {hasCode, LaboratoryError} from './errors.js'
+import {networkArguments, type Network} from './network.js'
 
 export interface QemuRequest {
   readonly memoryMib: number
@@ -15,6 +16,7 @@ export interface QemuRequest {
   readonly initrd: string | null
   readonly commandLine: string
   readonly disks: readonly Disk[]
+  readonly network: Network | null
   readonly consoleLog: string
   readonly qemuLog: string
   readonly monitor: string
@@ -91,7 +93,8 @@ function qemuArguments(request: QemuRequest): string[] {
     ...directBoot(request),
     '-chardev', `file,id=console,path=${request.consoleLog},append=on`, '-serial', 'chardev:console',
     '-chardev', `socket,id=monitor,path=${request.monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control',
-    '-device', 'virtio-rng-pci', '-device', `virtio-serial-pci,max_ports=${portCount}`, ...ports, ...disks
+    '-device', 'virtio-rng-pci', '-device', `virtio-serial-pci,max_ports=${portCount}`, ...ports, ...disks,
+    ...(request.network === null ? [] : networkArguments(request.network))
   ]
 }
 

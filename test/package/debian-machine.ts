@@ -35,6 +35,7 @@ export async function debianMachine(purpose: string, layout: Layout): Promise<Sc
       {name: 'root', role: 'root', path: path('root'), uuid: null, type: null},
       {name: 'spare', role: 'spare', path: path('spare'), uuid: null, type: null}
     ],
+    network: null,
     boots: 0,
     qemu: null,
     owner: identify(process.pid),

@@ -7,6 +7,7 @@ import {UsageError} from '../errors.js'
 import {attemptInside, inside, insideShell} from '../execute.js'
 import {NO_FIGURES} from '../figures.js'
 import type {Machine} from '../machine.js'
+import {writeNetwork, type Network} from '../network.js'
 import {identify} from '../qemu.js'
 import {say} from '../say.js'
 import {provideSystem, ROOT_UUID, type System} from '../system.js'
@@ -19,6 +20,7 @@ export interface UpOptions {
   /** null: as much as the machine can need; 0: no spare device. */
   readonly spareBytes: number | null
   readonly swapBytes: number
+  readonly network: Network | null
   readonly packages: readonly string[]
   readonly isDebug: boolean
   readonly diesWithStarter: boolean
@@ -32,6 +34,7 @@ export const UP_DEFAULTS: UpOptions = {
   disks: [],
   spareBytes: null,
   swapBytes: 0,
+  network: null,
   packages: [],
   isDebug: false,
   diesWithStarter: false
@@ -72,6 +75,7 @@ async function make(machine: Machine, options: UpOptions): Promise<void> {
       kernel: join(machine.directory, 'bzImage'),
       initrd: join(machine.directory, 'initrd.img'),
       disks,
+      network: options.network,
       boots: 0,
       qemu: null,
       owner: options.diesWithStarter ? identify(process.pid) : null,
@@ -98,6 +102,8 @@ async function makeDisks(directory: string, system: System, options: UpOptions):
   if (options.swapBytes > 0)
     disks.push(await makeSwapDisk(path('swap'), options.swapBytes))
   await writeFstab(path('root'), disks)
+  if (options.network !== null)
+    await writeNetwork(path('root'), options.network)
   return disks
 }
 
