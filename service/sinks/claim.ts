@@ -10,20 +10,34 @@ import type {FindSignature, Signature} from './signature.js'
  */
 export async function refuseForeignSignature(device: string, findSignature: FindSignature): Promise<void> {
   const complaint = describeSignature(await findSignature(device))
-  if (complaint !== null) throw new SpareInUseError(device, complaint)
+  if (complaint === null) return
+  throw new SpareInUseError(device, `${complaint}; if nothing on it is needed, 'permafrost setup --force ${device}' takes it`)
 }
 
-/** What holds a device that cannot be opened exclusively, as far as the kernel tells. */
+/** What holds a device that cannot be opened exclusively, or a partition of it, as far as the kernel tells. */
 export function describeHolder(device: string, files: Files): string {
   const number = files.blockDevice(device)
   if (number === null) return 'it is held by somebody'
-  const text = printDeviceNumber(number)
-  const mount = (files.readText('/proc/self/mountinfo') ?? '').split('\n').find((line) => line.split(' ')[2] === text)
-  if (mount !== undefined) return `it is mounted on '${mount.split(' ')[4] ?? ''}'`
+  const directory = `/sys/dev/block/${printDeviceNumber(number)}`
+  const own = describeUse(directory, files.realPath(device) ?? device, files)
+  if (own !== null) return `it is ${own}`
+  for (const name of files.list(directory)) {
+    if (files.readText(`${directory}/${name}/partition`) === null) continue
+    const use = describeUse(`${directory}/${name}`, `/dev/${name}`, files)
+    if (use !== null) return `its partition '${name}' is ${use}`
+  }
+  return 'it or a partition of it is held by somebody'
+}
+
+/** `directory` is the device's in sysfs, `path` its node. */
+function describeUse(directory: string, path: string, files: Files): string | null {
+  const number = files.readText(`${directory}/dev`)?.trim()
+  const mount = (files.readText('/proc/self/mountinfo') ?? '').split('\n').find((line) => line.split(' ')[2] === number)
+  if (mount !== undefined) return `mounted on '${mount.split(' ')[4] ?? ''}'`
   const swaps = (files.readText('/proc/swaps') ?? '').split('\n').slice(1)
-  if (swaps.some((line) => line.split(/\s/)[0] === files.realPath(device))) return 'it is used for swapping'
-  const holders = files.list(`/sys/dev/block/${text}/holders`)
-  return holders.length > 0 ? `it is held by '${holders.join("', '")}'` : 'it or a partition of it is held by somebody'
+  if (swaps.some((line) => line.split(/\s/)[0] === path)) return 'used for swapping'
+  const holders = files.list(`${directory}/holders`).map((name) => files.readText(`${directory}/holders/${name}/dm/name`)?.trim() ?? name)
+  return holders.length > 0 ? `held by '${holders.join("', '")}'` : null
 }
 
 function describeSignature(signature: Signature): string | null {
