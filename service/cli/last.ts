@@ -63,7 +63,8 @@ const UNITS: readonly {readonly suffix: string, readonly factor: number, readonl
   {suffix: '_bytes', factor: 2 ** -20, unit: 'MiB'},
 ]
 
-function formatFigure(name: string, value: number): string {
+/** As people read it: 'pause 812.4 ms' for pause_ns=812400000. */
+export function formatFigure(name: string, value: number): string {
   const known = UNITS.find(({suffix}) => name.endsWith(suffix))
   const words = (known === undefined ? name : name.slice(0, -known.suffix.length)).replaceAll('_', ' ')
   const amount = known === undefined ? String(value) : `${Math.round(value * known.factor * 10) / 10} ${known.unit}`

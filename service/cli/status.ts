@@ -2,7 +2,7 @@ import {type PermafrostClient} from '../bus/client.js'
 import {type ManagerProperties} from '../bus/interface.js'
 import {percent} from '../edge/progress.js'
 import {BusLostError} from '../errors.js'
-import {showLast} from './last.js'
+import {formatFigure, showLast} from './last.js'
 import {type Arguments, EXIT_DONE, type Surroundings, toJson} from './verb.js'
 
 export async function showStatus({flags}: Arguments, surroundings: Surroundings): Promise<number> {
@@ -43,12 +43,11 @@ async function watch(client: PermafrostClient, show: (properties: ManagerPropert
 }
 
 export function statusLines(properties: ManagerProperties): readonly string[] {
-  const figures = Object.entries(properties.LastFigures).map(([name, value]) => `${name}=${String(value)}`)
   return [
     `State        ${properties.State}`,
     ...(properties.State === 'saving' ? [`Progress     ${percent(properties.Progress)} %${left(properties)}`] : []),
     `Last result  ${properties.LastResult === '' ? 'none yet' : properties.LastResult}`,
-    ...(figures.length === 0 ? [] : [`Figures      ${figures.join(' ')}`]),
+    ...Object.entries(properties.LastFigures).map(([name, value]) => `  ${formatFigure(name, Number(value))}`),
   ]
 }
 

@@ -91,8 +91,9 @@ test('draws the progress that there is, and states without one in words', (t) =>
   t.is(progressBar(properties), `saving [${'#'.repeat(10)}${'.'.repeat(30)}] 25 %, 4 s left`)
   t.is(progressBar({...properties, State: 'freezing'}), 'freezing')
   t.is(progressBar({...properties, State: 'idle', LastResult: 'Resumed'}), 'idle (Resumed)')
-  t.deepEqual(statusLines({...properties, LastFigures: {pause_ns: 5}}), [
-    'State        saving', 'Progress     25 %, 4 s left', 'Last result  none yet', 'Figures      pause_ns=5',
+  t.deepEqual(statusLines({...properties, LastFigures: {pause_ns: 812_400_000n, pages_copied: 7}}), [
+    'State        saving', 'Progress     25 %, 4 s left', 'Last result  none yet',
+    '  pause                812.4 ms', '  pages copied         7',
   ])
 })
 
