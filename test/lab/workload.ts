@@ -21,19 +21,29 @@ export async function startPayload(machine: Machine, unit: string, ...words: str
 
 /** Takes that much memory and returns when it is filled. */
 export async function holdMemory(machine: Machine, unit: string, mib: number): Promise<void> {
-  await startPayload(machine, unit, 'hold', String(mib), statusFile(unit))
-  await waitFor(machine, `test -s ${statusFile(unit)}`)
+  await startTellingPayload(machine, unit, 'hold', String(mib))
 }
 
 /** Asks the process to check its memory. */
 export async function checkMemory(machine: Machine, unit: string): Promise<HeldMemory> {
   const pid = Number(await inside(machine, ['systemctl', 'show', '--property=MainPID', '--value', unit]))
+  const after = await askPayload(machine, unit)
+  return {pid, count: after['count'] ?? 0, pages: after['pages'] ?? 0, badPages: after['bad'] ?? -1}
+}
+
+/** A payload that tells about itself in a file of status, such as `hold`; returns when it is at work. */
+export async function startTellingPayload(machine: Machine, unit: string, ...words: string[]): Promise<void> {
+  await startPayload(machine, unit, ...words, statusFile(unit))
+  await waitFor(machine, `test -s ${statusFile(unit)}`)
+}
+
+/** What such a payload says when it is asked now. */
+export async function askPayload(machine: Machine, unit: string): Promise<Record<string, number>> {
   const before = fieldsOf(await inside(machine, ['cat', statusFile(unit)]))
-  await inside(machine, ['kill', '-USR1', String(pid)])
+  await inside(machine, ['systemctl', 'kill', '--kill-whom=main', '--signal=USR1', unit])
   const round = (before['round'] ?? 0) + 1
   await waitFor(machine, `grep -q '^round=${round} ' ${statusFile(unit)}`)
-  const after = fieldsOf(await inside(machine, ['cat', statusFile(unit)]))
-  return {pid, count: after['count'] ?? 0, pages: after['pages'] ?? 0, badPages: after['bad'] ?? -1}
+  return fieldsOf(await inside(machine, ['cat', statusFile(unit)]))
 }
 
 function statusFile(unit: string): string {
