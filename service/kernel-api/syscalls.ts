@@ -1,4 +1,4 @@
-import {closeSync, writeFileSync} from 'node:fs'
+import {closeSync, openSync, writeFileSync} from 'node:fs'
 import {constants, release} from 'node:os'
 import koffi from 'koffi'
 import type {DeviceNumber} from '../edge/device-number.js'
@@ -50,17 +50,20 @@ export interface Syscalls {
   snapshotKernel(request: SnapshotRequest): SnapshotResult
   /** Drops page cache that nobody maps and that is on disk: proc(5), /proc/sys/vm/drop_caches. */
   dropPageCache(): void
+  /** Has the random generator make new keys of all that the kernel has gathered: random(4), RNDRESEEDCRNG. */
+  reseedRandom(): void
   close(fd: number): void
   /** Through the kernel, not through PID 1, which may be frozen. */
   powerOff(): never
 }
 
-/** libc's `long syscall(long number, …)` with three arguments, `kill` and `reboot`, each with the errno of the call. */
+/** libc's `long syscall(long number, …)` with three arguments, `kill`, `reboot` and `ioctl`, each with the errno of the call. */
 interface Libc {
   freeze(bytes: Buffer | null, size: number, flags: number): Answer
   snapshot(overheadPages: number, bytes: Buffer, size: number): Answer
   kill(pid: number, signal: number): Answer
   reboot(command: number): Answer
+  ioctl(fd: number, request: number): Answer
 }
 
 interface Answer {
@@ -79,6 +82,7 @@ export function openSyscalls(): Syscalls {
     },
     snapshotKernel: (request) => snapshotKernel(libc, request),
     dropPageCache: () => writeFileSync('/proc/sys/vm/drop_caches', '1'),
+    reseedRandom: () => reseedRandom(libc),
     close: closeSync,
     powerOff() {
       const {errno} = libc.reboot(LINUX_REBOOT_CMD_POWER_OFF | 0)
@@ -112,17 +116,32 @@ function snapshotKernel(libc: Libc, request: SnapshotRequest): SnapshotResult {
   return value === 0 ? {side: 'resumed', figures} : {side: 'created', imageFd: value, figures}
 }
 
+/** linux/random.h: _IO('R', 0x07). */
+const RNDRESEEDCRNG = 0x5207
+
+function reseedRandom(libc: Libc): void {
+  const fd = openSync('/dev/urandom', 'r')
+  try {
+    const {value, errno} = libc.ioctl(fd, RNDRESEEDCRNG)
+    if (value < 0) throw new SystemCallError('reseed the random generator', errno)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 function loadLibc(): Libc {
   const library = koffi.load('libc.so.6')
   const freeze = library.func('long syscall(long number, void *arguments, size_t size, unsigned int flags)')
   const snapshot = library.func('long syscall(long number, unsigned long overhead, void *arguments, size_t size)')
   const kill = library.func('int kill(int pid, int signal)')
   const reboot = library.func('int reboot(int command)')
+  const ioctl = library.func('int ioctl(int fd, unsigned long request, ...)')
   const answer = (value: number): Answer => ({value, errno: value < 0 ? koffi.errno() : 0})
   return {
     freeze: (bytes, size, flags) => answer(freeze(SYSCALL_FREEZE_PROCESSES, bytes, size, flags)),
     snapshot: (pages, bytes, size) => answer(snapshot(SYSCALL_SNAPSHOT_KERNEL, pages, bytes, size)),
     kill: (pid, signal) => answer(kill(pid, signal)),
     reboot: (command) => answer(reboot(command)),
+    ioctl: (fd, request) => answer(ioctl(fd, request)),
   }
 }

@@ -35,6 +35,8 @@ export class FakeKernel implements Syscalls {
   isImageOpen = false
   poweredOff = 0
   pageCacheDrops = 0
+  /** Whether everybody was still frozen, each time. */
+  readonly reseeds: boolean[] = []
   readonly unfrozen: number[] = []
   readonly snapshots: SnapshotRequest[] = []
   /** Thrown by the call of that name, once it is set. */
@@ -78,6 +80,11 @@ export class FakeKernel implements Syscalls {
   dropPageCache(): void {
     this.#fail('dropPageCache')
     this.pageCacheDrops++
+  }
+
+  reseedRandom(): void {
+    this.#fail('reseedRandom')
+    this.reseeds.push(this.isFrozen)
   }
 
   close(fd: number): void {

@@ -52,6 +52,7 @@ function recordingSyscalls(): {syscalls: Syscalls; closed: number[]} {
     kill: unexpected,
     snapshotKernel: unexpected,
     dropPageCache: unexpected,
+    reseedRandom: unexpected,
     close: (fd) => closed.push(fd),
     powerOff: unexpected,
   }

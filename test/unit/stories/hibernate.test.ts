@@ -107,6 +107,21 @@ test('what fails in the resumed system keeps nobody frozen', async (t) => {
   t.regex(fake.log.join('\n'), /Cannot remove bases and slices after the resume.*, ignoring/)
 })
 
+test('the random generator has new keys before anybody is thawed in the resumed system', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed'})
+  await hibernate(recordingRequest(), fake.machine)
+  t.deepEqual(fake.kernel.reseeds, [true])
+})
+
+test('a random generator that cannot be reseeded keeps nobody frozen', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed'})
+  fake.kernel.failing = {call: 'reseedRandom', error: new SystemCallError('reseed the random generator', 1)}
+  const outcome = await hibernate(recordingRequest(), fake.machine)
+  t.is(outcome.kind, 'resumed')
+  t.false(fake.kernel.isFrozen)
+  t.regex(fake.log.join('\n'), /Cannot reseed the random generator after the resume: .*EPERM.*, ignoring/)
+})
+
 test('a preflight that does not pass changes nothing', async (t) => {
   const fake = await fakeMachine(t, {isSetUp: false})
   const request = recordingRequest()
