@@ -41,7 +41,7 @@ interface BlockMount {
   readonly type: string
   readonly isReadOnly: boolean
   readonly number: DeviceNumber
-  /** False for types such as btrfs that are mounted under a number that is no device's. */
+  /** False for types that are mounted under a number that is no device's and of which only one device is known. */
   readonly isWhole: boolean
 }
 
@@ -57,6 +57,9 @@ export function findBlockMounts(files: Files): readonly BlockMount[] {
   return [...mounts.values()]
 }
 
+/** Types whose superblock tells on how many devices they lie: `findElsewhere` looks there. */
+const COUNTED_TYPES: readonly string[] = ['btrfs']
+
 function parseMount(line: string, files: Files): BlockMount | null {
   const [front = '', back = ''] = line.split(' - ')
   const fields = front.split(' ')
@@ -66,7 +69,7 @@ function parseMount(line: string, files: Files): BlockMount | null {
   const mount = {mountPoint: unescape(fields[4] ?? ''), type, isReadOnly: options.split(',').includes('ro')}
   if (number.major !== 0) return {...mount, number, isWhole: true}
   const device = source.startsWith('/dev/') ? files.blockDevice(unescape(source)) : null
-  return device === null ? null : {...mount, number: device, isWhole: false}
+  return device === null ? null : {...mount, number: device, isWhole: COUNTED_TYPES.includes(type)}
 }
 
 interface Surroundings {

@@ -9,7 +9,7 @@ import type {DeviceMapper} from './device-mapper.js'
 import type {Mapping, MountedFileSystem} from './filesystems.js'
 import {baseName, baseUuid, cowName, cowUuid} from './names.js'
 import {printTable, tableLength, type FillTemplate} from './table.js'
-import {bytes, SECTOR_BYTES, sectors, toSectors, type Sectors} from './units.js'
+import {bytes, SECTOR_BYTES, sectors, toBytes, toSectors, type Bytes, type Sectors} from './units.js'
 
 /** A file system whose device has its snapshot table loaded, inactive. */
 export interface PreparedFileSystem {
@@ -18,6 +18,7 @@ export interface PreparedFileSystem {
   readonly number: DeviceNumber
   readonly base: DeviceNumber
   readonly pathUnder: string
+  readonly deviceBytes: Bytes
 }
 
 export interface PrepareTools {
@@ -120,7 +121,13 @@ async function prepareOne(
     cow: printDeviceNumber(cow.number),
   })
   undo.use(await LoadedTable.load(dm, live, snapshot))
-  return {mounted, number: mapping.device.number, base: base.number, pathUnder: mapping.pathUnder}
+  return {
+    mounted,
+    number: mapping.device.number,
+    base: base.number,
+    pathUnder: mapping.pathUnder,
+    deviceBytes: toBytes(tableLength(mapping.table)),
+  }
 }
 
 /**

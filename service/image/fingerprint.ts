@@ -1,3 +1,4 @@
+import {countBtrfsDevices, findBtrfsPlaces} from './btrfs.js'
 import type {Digest} from './digest.js'
 import {findFatPlaces} from './fat.js'
 import type {BlockSource, Place} from './place.js'
@@ -35,6 +36,8 @@ export async function findElsewhere({source, fileSystemType}: Pick<FingerprintRe
       if (superblock.readBigUInt64BE(XFS_LOG_START) === 0n) return 'log'
       return superblock.readBigUInt64BE(XFS_REALTIME_BLOCKS) === 0n ? null : 'realtime section'
     }
+    case 'btrfs':
+      return await countBtrfsDevices(source) === 1 ? null : 'other part'
     default:
       return null
   }
@@ -43,8 +46,9 @@ export async function findElsewhere({source, fileSystemType}: Pick<FingerprintRe
 export interface FingerprintRequest {
   readonly source: BlockSource
   readonly fileSystemType: string
-  /** Nothing can have changed it, then, and the start of the device says which one it is. */
+  /** Then it is for others alone to change it, and any type will do. */
   readonly isReadOnly: boolean
+  readonly deviceBytes: number
   readonly digest: Digest
 }
 
@@ -57,14 +61,26 @@ const PLACES: ReadonlyMap<string, FindPlaces> = new Map([
   ['ext3', findExtPlaces],
   ['ext4', findExtPlaces],
   ['xfs', findXfsPlaces],
+  ['btrfs', findBtrfsPlaces],
   ['vfat', findFatPlaces],
   ['msdos', findFatPlaces],
 ])
 
-async function findPlaces(request: FingerprintRequest): Promise<readonly Place[]> {
-  const find = PLACES.get(request.fileSystemType)
-  return find === undefined || request.isReadOnly ? [START] : find(request.source)
+async function findPlaces({source, fileSystemType, isReadOnly, deviceBytes}: FingerprintRequest): Promise<readonly Place[]> {
+  const find = PLACES.get(fileSystemType)
+  // Of FAT there may be too many places, which is no reason to refuse one that nobody writes to.
+  return find === undefined || (isReadOnly && find === findFatPlaces) ? findEnds(deviceBytes) : find(source)
 }
+
+/** Where file systems have their superblocks, headers and checkpoints, the copies of these, and what a container puts at its end. */
+function findEnds(deviceBytes: number): readonly Place[] {
+  const bytes = Math.min(END_BYTES, deviceBytes)
+  const last = Math.max(bytes, deviceBytes - END_BYTES)
+  return [{offset: 0, bytes}, {offset: last, bytes: deviceBytes - last}].filter((place) => place.bytes > 0)
+}
+
+/** f2fs has its checkpoints behind the second MiB. */
+const END_BYTES = 4 * 2 ** 20
 
 function splitLarge(places: readonly Place[]): readonly Place[] {
   return places.flatMap(({offset, bytes}) =>

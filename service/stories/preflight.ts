@@ -158,6 +158,9 @@ async function checkRoom({sink, files}: Machine, findings: Findings): Promise<vo
   if (imageAreaBytes < neededBytes) throw new SpareTooSmallError(sink.name, neededBytes, imageAreaBytes)
 }
 
+/** They do not tell the kernel which device they are on, so snapshot_kernel() refuses them: look_at_super() of the series. */
+const UNFREEZABLE_TYPES: readonly string[] = ['btrfs']
+
 async function checkFileSystems({blocks}: Machine, findings: Findings): Promise<void> {
   const fileSystems = await findings.fileSystems
   if (fileSystems.length > SNAPSHOT_DEVICES_MAXIMUM) {
@@ -166,6 +169,12 @@ async function checkFileSystems({blocks}: Machine, findings: Findings): Promise<
   for (const {mapping, mountPoint, type, isReadOnly, number} of fileSystems) {
     if (mapping.kind === 'unmapped') throw new UnmappedFileSystemError(mountPoint, `${mapping.device}: ${mapping.reason}`)
     if (isReadOnly) continue
+    if (UNFREEZABLE_TYPES.includes(type)) {
+      throw new CheckFailedError(
+        'file-systems',
+        `'${mountPoint}' has a file system of type '${type}', which the kernel cannot freeze together with its device; unmount it or mount it read-only`,
+      )
+    }
     await using source = await blocks.openForReading(number)
     const elsewhere = await findElsewhere({source, fileSystemType: type})
     if (elsewhere !== null) {

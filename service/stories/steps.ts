@@ -65,10 +65,10 @@ export async function readFingerprints(
   fileSystems: readonly PreparedFileSystem[],
 ): Promise<readonly FileSystemRecord[]> {
   const records: FileSystemRecord[] = []
-  for (const {mounted, base, pathUnder} of fileSystems) {
+  for (const {mounted, base, pathUnder, deviceBytes} of fileSystems) {
     await using source = await blocks.openForReading(base)
     const {type, uuid, isReadOnly} = mounted
-    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly, digest})
+    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly, deviceBytes, digest})
     records.push({path: pathUnder, uuid, type, regions})
   }
   return records

@@ -25,7 +25,8 @@ export interface DiskWish {
   readonly type: string
 }
 
-const XFS_MINIMUM = 300 * 2 ** 20
+/** What mkfs asks for at least. */
+const MINIMUM_MIB: Readonly<Record<string, number>> = {ext4: 1, xfs: 300, btrfs: 120, vfat: 1, none: 0}
 const RESERVED = ['root', 'spare', 'swap']
 const UNITS: Readonly<Record<string, number>> = {'': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40}
 
@@ -45,12 +46,14 @@ export function parseDiskWish(text: string): DiskWish {
     throw new UsageError(`Cannot read disk '${text}': expected NAME=SIZE:FS`)
   if (RESERVED.includes(name) || name.length > 20)
     throw new UsageError(`Cannot name a disk '${name}': the name is taken or longer than 20 characters`)
-  if (!['ext4', 'xfs', 'none', undefined].includes(type))
-    throw new UsageError(`Cannot make file system '${type ?? ''}' on '${name}': expected ext4, xfs or none`)
+  const wanted = type ?? 'ext4'
+  const minimum = MINIMUM_MIB[wanted]
+  if (minimum === undefined)
+    throw new UsageError(`Cannot make file system '${wanted}' on '${name}': expected ext4, xfs, btrfs, vfat or none`)
   const bytes = parseSize(size)
-  if (type === 'xfs' && bytes < XFS_MINIMUM)
-    throw new UsageError(`Cannot make xfs on '${name}': mkfs.xfs asks for 300M at least`)
-  return {name, bytes, type: type ?? 'ext4'}
+  if (bytes < minimum * 2 ** 20)
+    throw new UsageError(`Cannot make ${wanted} on '${name}': mkfs.${wanted} asks for ${minimum}M at least`)
+  return {name, bytes, type: wanted}
 }
 
 /** An empty disk: takes room only where it is written. */
@@ -66,12 +69,28 @@ export async function makeDataDisk(path: string, wish: DiskWish): Promise<Disk> 
   const disk = {name: wish.name, role: 'data' as const, path}
   if (wish.type === 'none')
     return {...disk, uuid: null, type: null}
+  return {...disk, uuid: await makeFileSystem(path, wish.type), type: wish.type}
+}
+
+/** Gives its UUID, as fstab wants it. */
+async function makeFileSystem(path: string, type: string): Promise<string> {
   const uuid = randomUUID()
-  if (wish.type === 'xfs')
-    await run('mkfs.xfs', ['-q', '-m', `uuid=${uuid}`, path])
-  else
-    await run('mke2fs', ['-q', '-t', 'ext4', '-U', uuid, path])
-  return {...disk, uuid, type: wish.type}
+  switch (type) {
+    case 'vfat': {
+      const serial = uuid.slice(0, 8).toUpperCase()
+      await run('mkfs.vfat', ['-i', serial, path])
+      return `${serial.slice(0, 4)}-${serial.slice(4)}`
+    }
+    case 'xfs':
+      await run('mkfs.xfs', ['-q', '-m', `uuid=${uuid}`, path])
+      return uuid
+    case 'btrfs':
+      await run('mkfs.btrfs', ['-q', '-U', uuid, path])
+      return uuid
+    default:
+      await run('mke2fs', ['-q', '-t', 'ext4', '-U', uuid, path])
+      return uuid
+  }
 }
 
 /** Makes a swap disk. */

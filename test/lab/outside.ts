@@ -11,10 +11,15 @@ export interface FsckResult {
 
 /** Checks a file system without changing it. */
 export async function fsck(disk: Disk): Promise<FsckResult> {
-  const {status, stdout, stderr} = disk.type === 'xfs'
-    ? await attempt('xfs_repair', ['-n', '-f', disk.path])
-    : await attempt('e2fsck', ['-f', '-n', disk.path])
+  const [command = '', ...words] = CHECKS[disk.type ?? ''] ?? ['e2fsck', '-f', '-n']
+  const {status, stdout, stderr} = await attempt(command, [...words, disk.path])
   return {isClean: status === 0, output: (stderr + stdout).trim()}
+}
+
+const CHECKS: Readonly<Record<string, readonly string[]>> = {
+  xfs: ['xfs_repair', '-n', '-f'],
+  btrfs: ['btrfs', 'check', '--readonly'],
+  vfat: ['fsck.vfat', '-n']
 }
 
 const BLOCK_BYTES = 4 * 2 ** 20

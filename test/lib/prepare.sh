@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 packages=(
-    mmdebstrap qemu-system-x86 e2fsprogs xfsprogs dosfstools mtools zstd kmod util-linux cpio dmsetup
+    mmdebstrap qemu-system-x86 e2fsprogs xfsprogs btrfs-progs dosfstools mtools zstd kmod util-linux cpio dmsetup
     gcc libc6-dev make patch bc bison flex libelf-dev libssl-dev ccache xz-utils
     linux-source-6.12 debian-archive-keyring dbus polkitd python3-minimal man-db libxxhash-dev liblz4-dev
     "$@"

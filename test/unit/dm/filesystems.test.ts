@@ -50,7 +50,7 @@ test('a device whose table cannot be there twice is not mapped', async (t) => {
   t.deepEqual(thin?.mapping, {kind: 'unmapped', device: 'pool-thin', reason: "its target 'thin' cannot be there twice"})
 })
 
-test('btrfs, mounted under a number of its own, is found by its source and not mapped', async (t) => {
+test('btrfs, mounted under a number of its own, is found by its source', async (t) => {
   const dm = new FakeDeviceMapper()
   const number = dm.add('vg-root', '', parseTable('0 2048 linear 252:0 0', 'x'))
   const files = fakeFiles({
@@ -58,7 +58,18 @@ test('btrfs, mounted under a number of its own, is found by its source and not m
     blockDevices: {'/dev/mapper/vg-root': number},
   })
   const [root] = await findFileSystems(files, dm)
-  t.like(root?.mapping, {kind: 'unmapped', reason: "its type 'btrfs' may spread over several devices"})
+  t.like(root?.mapping, {kind: 'mapped', pathUnder: '/dev/mapper/vg-root'})
+})
+
+test('another type, mounted under a number of its own, is not mapped', async (t) => {
+  const dm = new FakeDeviceMapper()
+  const number = dm.add('vg-data', '', parseTable('0 2048 linear 252:0 0', 'x'))
+  const files = fakeFiles({
+    texts: {'/proc/self/mountinfo': mount('0:30', '/data', 'bcachefs', '/dev/mapper/vg-data')},
+    blockDevices: {'/dev/mapper/vg-data': number},
+  })
+  const [data] = await findFileSystems(files, dm)
+  t.like(data?.mapping, {kind: 'unmapped', reason: "its type 'bcachefs' may spread over several devices"})
 })
 
 test('a volume on an encrypted device counts as encrypted', async (t) => {

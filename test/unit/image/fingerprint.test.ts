@@ -40,12 +40,49 @@ for (const {type, command, options, places} of cases) {
     truncateSync(file, 400 * MIB)
     execFileSync(command, [...options, file])
     await using source = await DirectDevice.openForReading(file)
-    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly: false, digest})
+    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly: false, deviceBytes: 0, digest})
     for (const [offset, bytes] of places) t.true(regions.some((region) => region.offset === offset && region.bytes === bytes))
     if (type === 'ext4') t.is(await journalMagic(source, regions[1]?.offset ?? 0), 0xc03b3998)
     else t.is(regions.length, places.length)
   })
 }
+
+const MKFS_BTRFS = '/usr/sbin/mkfs.btrfs'
+const testBtrfs = existsSync(MKFS_BTRFS) ? test : test.skip
+const withoutBtrfs = existsSync(MKFS_BTRFS) ? '' : ` (skipped: ${MKFS_BTRFS} is missing)`
+
+testBtrfs(`a commit changes every superblock of btrfs that is looked at${withoutBtrfs}`, async (t) => {
+  const file = join(directory, 'btrfs')
+  writeFileSync(file, '')
+  truncateSync(file, 400 * MIB)
+  execFileSync(MKFS_BTRFS, ['-q', file], {stdio: 'pipe'})
+  const look = async () => {
+    await using source = await DirectDevice.openForReading(file)
+    return await readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: 400 * MIB, digest})
+  }
+  const before = await look()
+  t.deepEqual(before.map(({offset, bytes}) => [offset, bytes]), [[64 * 1024, 4096], [64 * MIB, 4096]])
+  execFileSync('/usr/bin/btrfs', ['filesystem', 'label', file], {stdio: 'pipe'})
+  t.deepEqual(await look(), before)
+  execFileSync('/usr/bin/btrfs', ['filesystem', 'label', file, 'changed'], {stdio: 'pipe'})
+  const after = await look()
+  before.forEach((region, index) => t.not(after[index]?.digest, region.digest))
+})
+
+testBtrfs(`the copy of the superblock is left out where btrfs ends before it${withoutBtrfs}`, async (t) => {
+  const file = join(directory, 'small-btrfs')
+  writeFileSync(file, '')
+  truncateSync(file, 40 * MIB)
+  execFileSync(MKFS_BTRFS, ['-q', '--mixed', file], {stdio: 'pipe'})
+  await using source = await DirectDevice.openForReading(file)
+  const regions = await readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: 40 * MIB, digest})
+  t.deepEqual(regions.map(({offset}) => offset), [64 * 1024])
+})
+
+test('what only claims to be btrfs is refused', async (t) => {
+  const source: BlockSource = {read: async (_, length) => Buffer.alloc(length)}
+  await t.throwsAsync(readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: MIB, digest}), {message: /no superblock/})
+})
 
 const MTOOLS = '/usr/bin/mcopy'
 
@@ -60,7 +97,7 @@ for (const [bits, mebibytes] of [[12, 4], [16, 16], [32, 400]] as const) {
     const mtools = (command: string, ...words: string[]) => execFileSync(`/usr/bin/${command}`, ['-i', file, ...words], {stdio: 'pipe'})
     const look = async () => {
       await using source = await DirectDevice.openForReading(file)
-      return await readFingerprint({source, fileSystemType: 'vfat', isReadOnly: false, digest})
+      return await readFingerprint({source, fileSystemType: 'vfat', isReadOnly: false, deviceBytes: 0, digest})
     }
     execFileSync('/usr/sbin/mkfs.vfat', ['-F', String(bits), '-s', bits === 12 ? '4' : '1', file], {stdio: 'pipe'})
     mtools('mmd', '::outer', '::outer/inner')
@@ -105,10 +142,10 @@ for (const [what, headBlock, before, after, places] of [
   test(`the head of an xfs log that ${what} is among the places looked at`, async (t) => {
     const source = xfsWithLog((index) => (index < headBlock ? before : after))
     t.is(await findXfsLogHead(source, LOG), (headBlock % 131_072) * 512)
-    const regions = await readFingerprint({source, fileSystemType: 'xfs', isReadOnly: false, digest})
+    const regions = await readFingerprint({source, fileSystemType: 'xfs', isReadOnly: false, deviceBytes: 0, digest})
     t.deepEqual(regions.map(({offset, bytes}) => [offset, bytes]), [[0, 2048], ...places])
     const written = xfsWithLog((index) => (index <= headBlock % 131_072 ? before + 1 : after))
-    t.notDeepEqual(await readFingerprint({source: written, fileSystemType: 'xfs', isReadOnly: false, digest}), regions)
+    t.notDeepEqual(await readFingerprint({source: written, fileSystemType: 'xfs', isReadOnly: false, deviceBytes: 0, digest}), regions)
   })
 }
 
@@ -125,6 +162,8 @@ const elsewhere: readonly {type: string; what: string | null; command: string; o
   },
   {type: 'xfs', what: null, command: '/usr/sbin/mkfs.xfs', options: (file) => ['-q', '-f', file]},
   {type: 'xfs', what: 'log', command: '/usr/sbin/mkfs.xfs', options: (file) => ['-q', '-f', '-l', `logdev=${file}.log,size=64m`, file]},
+  {type: 'btrfs', what: null, command: MKFS_BTRFS, options: (file) => ['-q', file]},
+  {type: 'btrfs', what: 'other part', command: MKFS_BTRFS, options: (file) => ['-q', file, `${file}.log`]},
   {type: 'xfs', what: 'realtime section', command: '/usr/sbin/mkfs.xfs', options: (file) => ['-q', '-f', '-r', `rtdev=${file}.rt`, file]},
 ]
 
@@ -136,7 +175,7 @@ for (const [index, {type, what, command, options, breakIt}] of elsewhere.entries
       writeFileSync(`${file}${suffix}`, '')
       truncateSync(`${file}${suffix}`, 400 * MIB)
     }
-    execFileSync(command, [...options(file)])
+    execFileSync(command, [...options(file)], {stdio: 'pipe'})
     breakIt?.(file)
     await using source = await DirectDevice.openForReading(file)
     t.is(await findElsewhere({source, fileSystemType: type}), what)
@@ -147,7 +186,7 @@ test('the digest changes with the superblock, and with nothing behind the places
   const file = join(directory, 'plain')
   writeFileSync(file, Buffer.alloc(MIB))
   await using source = await DirectDevice.openForWriting(file, {isExclusive: true})
-  const look = () => readFingerprint({source, fileSystemType: 'ext4', isReadOnly: false, digest})
+  const look = () => readFingerprint({source, fileSystemType: 'ext4', isReadOnly: false, deviceBytes: 0, digest})
   const before = await look()
   await source.writePadded(Buffer.from('data'), MIB / 2)
   t.deepEqual(await look(), before)
@@ -155,13 +194,23 @@ test('the digest changes with the superblock, and with nothing behind the places
   t.notDeepEqual(await look(), before)
 })
 
-test('a file system mounted read-only is known by its first block, whatever its type', async (t) => {
+test('a file system of an unknown type, mounted read-only, is known by its first and last blocks', async (t) => {
   const file = join(directory, 'squashed')
-  writeFileSync(file, Buffer.alloc(MIB, 'hsqs'))
+  writeFileSync(file, Buffer.alloc(20 * MIB, 'hsqs'))
   await using source = await DirectDevice.openForReading(file)
-  const regions = await readFingerprint({source, fileSystemType: 'squashfs', isReadOnly: true, digest})
-  t.deepEqual(regions.map(({offset, bytes}) => [offset, bytes]), [[0, 4096]])
+  const regions = await readFingerprint({source, fileSystemType: 'squashfs', isReadOnly: true, deviceBytes: 20 * MIB, digest})
+  t.deepEqual(regions.map(({offset, bytes}) => [offset, bytes]), [[0, 4 * MIB], [16 * MIB, 4 * MIB]])
 })
+
+for (const mebibytes of [1, 4, 6]) {
+  test(`no block is looked at twice or left out of a device of ${mebibytes} MiB`, async (t) => {
+    const file = join(directory, `small-${mebibytes}`)
+    writeFileSync(file, Buffer.alloc(mebibytes * MIB, 'hsqs'))
+    await using source = await DirectDevice.openForReading(file)
+    const regions = await readFingerprint({source, fileSystemType: 'squashfs', isReadOnly: true, deviceBytes: mebibytes * MIB, digest})
+    t.is(regions.reduce((end, {offset, bytes}) => (offset === end ? end + bytes : -1), 0), mebibytes * MIB)
+  })
+}
 
 test('types whose mounts leave no known trace are told apart', (t) => {
   t.true(canFingerprint('ext4'))

@@ -93,6 +93,7 @@ const cases: readonly Case[] = [
   },
   {name: 'a plain partition mounted', fails: ['file-systems'], remedy: /'\/data'.*not a device-mapper/, options: mount('8:1', 'ext4')},
   {name: 'a type whose changes cannot be told', fails: ['file-systems'], remedy: /type 'ntfs3'/, options: mount('254:0', 'ntfs3')},
+  {name: 'a type that the kernel cannot freeze', fails: ['file-systems'], remedy: /type 'btrfs'.*cannot freeze.*mount it read-only/, options: mount('254:0', 'btrfs')},
 ]
 
 for (const {name, fails, remedy, options, breakIt} of cases) {
@@ -105,10 +106,12 @@ for (const {name, fails, remedy, options, breakIt} of cases) {
   })
 }
 
-test('a type whose changes cannot be told is welcome when nothing can change it', async (t) => {
-  const fake = await fakeMachine(t, mount('254:0', 'squashfs', 'ro'))
-  t.true((await preflight(fake.machine)).every(({passed}) => passed))
-})
+for (const type of ['squashfs', 'btrfs']) {
+  test(`${type} is welcome when it is mounted read-only`, async (t) => {
+    const fake = await fakeMachine(t, mount('254:0', type, 'ro'))
+    t.true((await preflight(fake.machine)).every(({passed}) => passed))
+  })
+}
 
 test('a file system whose journal is on another device fails, and says so', async (t) => {
   const fake = await fakeMachine(t)
