@@ -287,6 +287,19 @@ export class DeviceMapperError extends FailedError {
   }
 }
 
+/** What is written while saving has nearly no more room, or, with nothing left, none: writes have failed then. */
+export class CowFullError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.CowFull'
+
+  constructor(readonly mountPoint: string, readonly leftBytes: number, readonly totalBytes: number) {
+    super(
+      `Cannot finish hibernating: too much is written to '${mountPoint}' meanwhile, ` +
+        `${leftBytes === 0 ? 'nothing' : `${mebibytes(leftBytes)} MiB`} of ${mebibytes(totalBytes)} MiB for it ${leftBytes === 0 ? 'is' : 'are'} left; ` +
+        'let fewer daemons go on, or set up a larger spare device',
+    )
+  }
+}
+
 export class AbortedError extends FailedError {
   override readonly busName = 'org.permafrost1.Error.Aborted'
 

@@ -51,6 +51,7 @@ export type RunTask = (task: Task) => Promise<TaskResult>
  * - Nothing waits for udev: it may be frozen. The device's own node in /dev is the kernel's work.
  * - The library makes no nodes and links in /dev/mapper in place of udev.
  * - Tasks are run one after the other: the library keeps its state in variables of the process.
+ * - A table is exchanged without freezing the file system: what it has not written yet would go to the old table first.
  * - Names are the kernel's own, not unescaped as dmsetup prints them.
  */
 export function openLibdevmapper(): RunTask {
@@ -112,6 +113,7 @@ function describe(library: Library, handle: bigint, task: Task): boolean {
     // Together with the flag above: nothing is left to the library on resume either.
     library.setAddNode(handle, ADD_NODE_ON_CREATE) &&
     (task.kind !== 'remove' || library.setRetryRemove(handle)) &&
+    (task.kind !== 'resume' || library.skipLockfs(handle)) &&
     (!(task.kind === 'create' || task.kind === 'resume' || task.kind === 'remove') || library.setCookie(handle, [0], udevFlags)) &&
     targets.every(({start, length, type, parameters}) => library.addTarget(handle, start, length, type, parameters))
   )
@@ -173,6 +175,7 @@ function loadLibrary() {
     setSecureData: library.func('bool dm_task_secure_data(void *task)'),
     setAddNode: library.func('bool dm_task_set_add_node(void *task, int when)'),
     setRetryRemove: library.func('bool dm_task_retry_remove(void *task)'),
+    skipLockfs: library.func('bool dm_task_skip_lockfs(void *task)'),
     setCookie: library.func('bool dm_task_set_cookie(void *task, _Inout_ uint32_t *cookie, uint16_t flags)'),
     addTarget: library.func('bool dm_task_add_target(void *task, uint64_t start, uint64_t length, const char *type, const char *parameters)'),
     errno: library.func('int dm_task_get_errno(void *task)') as (task: bigint) => number,

@@ -1,8 +1,10 @@
 import {setTimeout as sleep} from 'node:timers/promises'
+import type {BlockAccess} from '../edge/block-access.js'
 import {printDeviceNumber} from '../edge/device-number.js'
 import {DeviceMapperError} from '../errors.js'
 import type {DeviceMapper, MappedDevice} from './device-mapper.js'
 import {baseName, cowName, liveNameOf} from './names.js'
+import {isStoreEmpty, parseSliceStatus} from './slice.js'
 import type {SnapshotTarget} from './targets.js'
 import {tableLength, type FillTemplate, type Table} from './table.js'
 
@@ -28,6 +30,7 @@ export interface Leftover {
 
 export interface RestoreTools {
   readonly dm: DeviceMapper
+  readonly blocks: BlockAccess
   readonly fillTemplate: FillTemplate
 }
 
@@ -47,7 +50,7 @@ export async function beginMerges(tools: RestoreTools): Promise<void> {
 export async function finishMerges(tools: RestoreTools, deadlineMs: number): Promise<void> {
   try {
     await forEachLeftover(tools.dm, ['merging'], async ({live}) => {
-      await waitForMerge(live, tools.dm, deadlineMs)
+      await waitForMerge(live, tools, deadlineMs)
       await tools.dm.load(live, await tools.dm.table(baseName(live)))
       await tools.dm.resume(live)
     })
@@ -84,12 +87,6 @@ async function forEachLeftover(
 
 const POLL_MS = 200
 
-/** A merge is done when the slice holds nothing but its own bookkeeping: drivers/md/dm-snap.c. */
-export function isMerged(status: string): boolean {
-  const match = /^(\d+)\/\d+ (\d+)/.exec(status)
-  return match !== null && match[1] === match[2]
-}
-
 async function describeLeftover(live: string, all: readonly MappedDevice[], dm: DeviceMapper): Promise<Leftover> {
   const device = all.find(({name}) => name === live)
   const present = [cowName(live), baseName(live)].filter((name) => all.some((each) => each.name === name))
@@ -120,17 +117,32 @@ async function beginMerge(live: string, {dm, fillTemplate}: RestoreTools): Promi
 }
 
 function isSnapshot(target: Table[number]): target is SnapshotTarget {
-  return target.kind === 'snapshot'
+  return target.kind === 'snapshot' || target.kind === 'snapshot-merge'
 }
 
-/** The kernel sends no event for the last chunk, so the status is asked for until it is reached. */
-async function waitForMerge(live: string, dm: DeviceMapper, deadlineMs: number): Promise<void> {
+/** The kernel sends no event for the last chunk, so it is asked until that is reached. */
+async function waitForMerge(live: string, tools: RestoreTools, deadlineMs: number): Promise<void> {
   const end = performance.now() + deadlineMs
-  for (;;) {
-    const status = await dm.status(live)
-    if (isMerged(status)) return
-    if (!/^\d/.test(status)) throw new DeviceMapperError('merge', live, `its state is '${status}'`)
+  while (!(await isMerged(live, tools))) {
     if (performance.now() > end) throw new DeviceMapperError('merge', live, `it is not done after ${deadlineMs / 1000} s`)
     await sleep(POLL_MS)
+  }
+}
+
+/** A merge is done when the slice holds nothing but its own bookkeeping; of one that overflowed only the slice itself tells. */
+async function isMerged(live: string, {dm, blocks}: RestoreTools): Promise<boolean> {
+  const slice = parseSliceStatus(await dm.status(live))
+  switch (slice.kind) {
+    case 'usable':
+      return slice.used === slice.bookkeeping
+    case 'overflowed': {
+      const merge = (await dm.table(live)).find(isSnapshot)
+      if (merge === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')
+      return await isStoreEmpty(merge.cow, merge.chunk, blocks)
+    }
+    case 'broken':
+      throw new DeviceMapperError('merge', live, `its state is '${slice.status}'`)
+    default:
+      return slice satisfies never
   }
 }

@@ -5,6 +5,7 @@ import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
 import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
+import {watchSlices} from './cow-watch.js'
 import {kernelFigures, type Figures} from './figures.js'
 import {refuseUnlessReady} from './preflight.js'
 import {reportAttempt} from './report.js'
@@ -171,9 +172,11 @@ class Attempt {
     fileSystems: readonly PreparedFileSystem[],
     session: ImageSession,
   ): Promise<never> {
-    const {onState, onProgress, signal} = this.#request
-    const {syscalls, faults} = this.#machine
+    const {onState, onProgress} = this.#request
+    const {syscalls, faults, dm} = this.#machine
     await using image = new SnapshotImage(syscalls, imageFd)
+    await using watch = watchSlices({dm, fileSystems, signal: this.#request.signal})
+    const {signal} = watch
     faults.hit('snapshot-taken')
     onState('saving')
     const startedMs = performance.now()

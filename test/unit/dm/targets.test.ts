@@ -104,7 +104,7 @@ const filled: readonly (readonly [Parameters<typeof fill>[0], Parameters<typeof 
     {sectors: 100, spare: '8:16', spare_sector: 2048, key: 'aa'},
     '0 100 crypt aes-xts-plain64 aa 0 8:16 2048\n',
   ],
-  ['snapshot', {sectors: 100, base: '254:1', cow: '254:2'}, '0 100 snapshot 254:1 254:2 P 8\n'],
+  ['snapshot', {sectors: 100, base: '254:1', cow: '254:2'}, '0 100 snapshot 254:1 254:2 PO 8\n'],
   ['merge', {sectors: 100, base: '254:1', cow: '254:2'}, '0 100 snapshot-merge 254:1 254:2 P 8\n'],
   ['linear-wrap', {sectors: 100, device: '8:1'}, '0 100 linear 8:1 0\n'],
 ]

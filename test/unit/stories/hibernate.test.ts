@@ -4,6 +4,7 @@ import {FAULT_POINTS, parseFaults, type FaultPoint} from '../../../service/edge/
 import {
   AbortedError,
   BusyError,
+  CowFullError,
   FaultInjectedError,
   FreezeError,
   SnapshotError,
@@ -231,6 +232,14 @@ test('an abort while saving ends thawed, with the tables as they were and no val
   const request = {...recordingRequest(controller.signal), onProgress: () => controller.abort(new AbortedError())}
   const outcome = await hibernate(request, fake.machine)
   t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof AbortedError)
+  await assertAsBefore(t, fake)
+})
+
+test('a slice without room ends the save thawed, with the tables as they were and no valid image', async (t) => {
+  const fake = await fakeMachine(t)
+  fake.dm.statuses = ['Overflow']
+  const outcome = await hibernate(recordingRequest(), fake.machine)
+  t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof CowFullError)
   await assertAsBefore(t, fake)
 })
 
