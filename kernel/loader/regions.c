@@ -46,21 +46,29 @@ static int check_disk(const struct filesystem *filesystem, const char *path,
 
 /*
  * Names such as /dev/vda are given out in the order of discovery, so the same
- * file system may have another one today: then its UUID tells where it is.
+ * device may have another one today: then the UUID on it tells where it is, for
+ * which udev makes a link of another form when it is that of a physical volume.
  */
 static int check_filesystem(const struct filesystem *filesystem, u8 *buffer,
 			    struct reason *why)
 {
-	char by_uuid[sizeof(filesystem->uuid) + 32];
+	static const char *const links[] = {
+		"/dev/disk/by-uuid/", "/dev/disk/by-id/lvm-pv-uuid-",
+	};
+	char by_uuid[sizeof(filesystem->uuid) + 40];
 	struct reason ignored;
 
 	if (!check_disk(filesystem, filesystem->path, buffer, why))
 		return 0;
 	if (!filesystem->uuid[0] || strchr(filesystem->uuid, '/'))
 		return -1;
-	snprintf(by_uuid, sizeof(by_uuid), "/dev/disk/by-uuid/%s",
-		 filesystem->uuid);
-	return check_disk(filesystem, by_uuid, buffer, &ignored);
+	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+		snprintf(by_uuid, sizeof(by_uuid), "%s%s", links[i],
+			 filesystem->uuid);
+		if (!check_disk(filesystem, by_uuid, buffer, &ignored))
+			return 0;
+	}
+	return -1;
 }
 
 static void wait_for(const char *path, unsigned int *tries_left)

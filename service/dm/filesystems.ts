@@ -114,6 +114,12 @@ export function findUuid(number: DeviceNumber, files: Files): string {
   return link ?? ''
 }
 
+/** Where the initramfs, before anything is mounted, finds a device. */
+export function pathOf(number: DeviceNumber, devices: readonly MappedDevice[], files: Files): string {
+  const mapped = devices.find((each) => each.number.major === number.major && each.number.minor === number.minor)
+  return mapped === undefined ? `/dev/${kernelName(number, files)}` : pathUnder(mapped)
+}
+
 function kernelName(number: DeviceNumber, files: Files): string {
   const text = printDeviceNumber(number)
   const name = /^DEVNAME=(.+)$/m.exec(files.readText(`/sys/dev/block/${text}/uevent`) ?? '')?.[1]

@@ -17,7 +17,6 @@ export interface PreparedFileSystem {
   /** The live device, for the kernel to exchange its tables. */
   readonly number: DeviceNumber
   readonly base: DeviceNumber
-  readonly pathUnder: string
   readonly deviceBytes: Bytes
 }
 
@@ -125,7 +124,6 @@ async function prepareOne(
     mounted,
     number: mapping.device.number,
     base: base.number,
-    pathUnder: mapping.pathUnder,
     deviceBytes: toBytes(tableLength(mapping.table)),
   }
 }

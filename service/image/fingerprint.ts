@@ -5,14 +5,19 @@ import type {BlockSource, Place} from './place.js'
 import {REGION_BYTES_MAXIMUM, type Region} from './records.js'
 
 /**
- * Digests of the blocks of a file system that any mount that may write would change.
- * Read past the page cache, after the snapshot: before it, caches may hold newer blocks.
+ * The blocks of a file system that any mount that may write would change. To be read past the page cache, after the snapshot:
+ * before it, caches may hold newer blocks.
  */
-export async function readFingerprint(request: FingerprintRequest): Promise<readonly Region[]> {
-  const places = await findPlaces(request)
+export async function findFingerprintPlaces({source, fileSystemType, isReadOnly, deviceBytes}: FingerprintRequest): Promise<readonly Place[]> {
+  const find = PLACES.get(fileSystemType)
+  // Of FAT there may be too many places, which is no reason to refuse one that nobody writes to.
+  return find === undefined || (isReadOnly && find === findFatPlaces) ? findEnds(deviceBytes) : find(source)
+}
+
+export async function digestPlaces(source: BlockSource, places: readonly Place[], digest: Digest): Promise<readonly Region[]> {
   const regions: Region[] = []
   for (const {offset, bytes} of splitLarge(places)) {
-    regions.push({offset, bytes, digest: request.digest.ofBytes(await request.source.read(offset, bytes))})
+    regions.push({offset, bytes, digest: digest.ofBytes(await source.read(offset, bytes))})
   }
   return regions
 }
@@ -49,7 +54,6 @@ export interface FingerprintRequest {
   /** Then it is for others alone to change it, and any type will do. */
   readonly isReadOnly: boolean
   readonly deviceBytes: number
-  readonly digest: Digest
 }
 
 type FindPlaces = (source: BlockSource) => Promise<readonly Place[]>
@@ -65,12 +69,6 @@ const PLACES: ReadonlyMap<string, FindPlaces> = new Map([
   ['vfat', findFatPlaces],
   ['msdos', findFatPlaces],
 ])
-
-async function findPlaces({source, fileSystemType, isReadOnly, deviceBytes}: FingerprintRequest): Promise<readonly Place[]> {
-  const find = PLACES.get(fileSystemType)
-  // Of FAT there may be too many places, which is no reason to refuse one that nobody writes to.
-  return find === undefined || (isReadOnly && find === findFatPlaces) ? findEnds(deviceBytes) : find(source)
-}
 
 /** Where file systems have their superblocks, headers and checkpoints, the copies of these, and what a container puts at its end. */
 function findEnds(deviceBytes: number): readonly Place[] {

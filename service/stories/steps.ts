@@ -1,7 +1,9 @@
-import {findFileSystems, isEncrypted} from '../dm/filesystems.js'
+import {findPiecesBelow, type Piece} from '../dm/below.js'
+import {findFileSystems, findUuid, isEncrypted, pathOf} from '../dm/filesystems.js'
 import {prepareSnapshots, type PreparedFileSystem} from '../dm/prepare.js'
+import {printDeviceNumber, type DeviceNumber} from '../edge/device-number.js'
 import {SystemCallError} from '../errors.js'
-import {readFingerprint} from '../image/fingerprint.js'
+import {digestPlaces, findFingerprintPlaces} from '../image/fingerprint.js'
 import {encodeHeader} from '../image/header.js'
 import type {FileSystemRecord} from '../image/records.js'
 import {writeImage, type WriteProgress, type WrittenStream} from '../image/write.js'
@@ -59,19 +61,39 @@ export function takeSnapshot(
   })
 }
 
-/** What a mount would change, as it lies on the bases now that the snapshot keeps them as they are. */
+/**
+ * What a mount would change, as it lies on the bases now that the snapshot keeps them as they are. It is digested on the devices
+ * at the bottom: a volume that is encrypted, or not active, when the next boot looks is as good as any other.
+ */
 export async function readFingerprints(
-  {blocks, digest}: Machine,
+  {blocks, digest, dm, files}: Machine,
   fileSystems: readonly PreparedFileSystem[],
 ): Promise<readonly FileSystemRecord[]> {
   const records: FileSystemRecord[] = []
-  for (const {mounted, base, pathUnder, deviceBytes} of fileSystems) {
-    await using source = await blocks.openForReading(base)
+  const devices = await dm.list()
+  for (const {mounted, base, deviceBytes} of fileSystems) {
     const {type, uuid, isReadOnly} = mounted
-    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly, deviceBytes, digest})
-    records.push({path: pathUnder, uuid, type, regions})
+    await using source = await blocks.openForReading(base)
+    const places = await findFingerprintPlaces({source, fileSystemType: type, isReadOnly, deviceBytes})
+    const pieces = await findPiecesBelow(places.map((place) => ({device: base, ...place})), dm)
+    for (const [device, below] of groupByDevice(pieces)) {
+      await using bottom = await blocks.openForReading(device)
+      const regions = await digestPlaces(bottom, below, digest)
+      records.push({path: pathOf(device, devices, files), uuid: findUuid(device, files) || uuid, type, regions})
+    }
   }
   return records
+}
+
+function groupByDevice(pieces: readonly Piece[]): ReadonlyMap<DeviceNumber, readonly Piece[]> {
+  const groups = new Map<string, readonly [DeviceNumber, Piece[]]>()
+  for (const piece of pieces) {
+    const key = printDeviceNumber(piece.device)
+    const group = groups.get(key) ?? [piece.device, []]
+    group[1].push(piece)
+    groups.set(key, group)
+  }
+  return new Map(groups.values())
 }
 
 export interface StreamJob {

@@ -7,7 +7,7 @@ import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {loadDigest} from '../../../service/image/digest.js'
 import type {BlockSource} from '../../../service/image/place.js'
 import type {Region} from '../../../service/image/records.js'
-import {canFingerprint, findElsewhere, findXfsLogHead, readFingerprint} from '../../../service/image/fingerprint.js'
+import {canFingerprint, digestPlaces, findElsewhere, findFingerprintPlaces, findXfsLogHead, type FingerprintRequest} from '../../../service/image/fingerprint.js'
 
 const MIB = 2 ** 20
 const digest = loadDigest()
@@ -40,7 +40,7 @@ for (const {type, command, options, places} of cases) {
     truncateSync(file, 400 * MIB)
     execFileSync(command, [...options, file])
     await using source = await DirectDevice.openForReading(file)
-    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly: false, deviceBytes: 0, digest})
+    const regions = await readFingerprint({source, fileSystemType: type, isReadOnly: false, deviceBytes: 0})
     for (const [offset, bytes] of places) t.true(regions.some((region) => region.offset === offset && region.bytes === bytes))
     if (type === 'ext4') t.is(await journalMagic(source, regions[1]?.offset ?? 0), 0xc03b3998)
     else t.is(regions.length, places.length)
@@ -58,7 +58,7 @@ testBtrfs(`a commit changes every superblock of btrfs that is looked at${without
   execFileSync(MKFS_BTRFS, ['-q', file], {stdio: 'pipe'})
   const look = async () => {
     await using source = await DirectDevice.openForReading(file)
-    return await readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: 400 * MIB, digest})
+    return await readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: 400 * MIB})
   }
   const before = await look()
   t.deepEqual(before.map(({offset, bytes}) => [offset, bytes]), [[64 * 1024, 4096], [64 * MIB, 4096]])
@@ -75,13 +75,13 @@ testBtrfs(`the copy of the superblock is left out where btrfs ends before it${wi
   truncateSync(file, 40 * MIB)
   execFileSync(MKFS_BTRFS, ['-q', '--mixed', file], {stdio: 'pipe'})
   await using source = await DirectDevice.openForReading(file)
-  const regions = await readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: 40 * MIB, digest})
+  const regions = await readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: 40 * MIB})
   t.deepEqual(regions.map(({offset}) => offset), [64 * 1024])
 })
 
 test('what only claims to be btrfs is refused', async (t) => {
   const source: BlockSource = {read: async (_, length) => Buffer.alloc(length)}
-  await t.throwsAsync(readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: MIB, digest}), {message: /no superblock/})
+  await t.throwsAsync(readFingerprint({source, fileSystemType: 'btrfs', isReadOnly: false, deviceBytes: MIB}), {message: /no superblock/})
 })
 
 const MTOOLS = '/usr/bin/mcopy'
@@ -97,7 +97,7 @@ for (const [bits, mebibytes] of [[12, 4], [16, 16], [32, 400]] as const) {
     const mtools = (command: string, ...words: string[]) => execFileSync(`/usr/bin/${command}`, ['-i', file, ...words], {stdio: 'pipe'})
     const look = async () => {
       await using source = await DirectDevice.openForReading(file)
-      return await readFingerprint({source, fileSystemType: 'vfat', isReadOnly: false, deviceBytes: 0, digest})
+      return await readFingerprint({source, fileSystemType: 'vfat', isReadOnly: false, deviceBytes: 0})
     }
     execFileSync('/usr/sbin/mkfs.vfat', ['-F', String(bits), '-s', bits === 12 ? '4' : '1', file], {stdio: 'pipe'})
     mtools('mmd', '::outer', '::outer/inner')
@@ -142,10 +142,10 @@ for (const [what, headBlock, before, after, places] of [
   test(`the head of an xfs log that ${what} is among the places looked at`, async (t) => {
     const source = xfsWithLog((index) => (index < headBlock ? before : after))
     t.is(await findXfsLogHead(source, LOG), (headBlock % 131_072) * 512)
-    const regions = await readFingerprint({source, fileSystemType: 'xfs', isReadOnly: false, deviceBytes: 0, digest})
+    const regions = await readFingerprint({source, fileSystemType: 'xfs', isReadOnly: false, deviceBytes: 0})
     t.deepEqual(regions.map(({offset, bytes}) => [offset, bytes]), [[0, 2048], ...places])
     const written = xfsWithLog((index) => (index <= headBlock % 131_072 ? before + 1 : after))
-    t.notDeepEqual(await readFingerprint({source: written, fileSystemType: 'xfs', isReadOnly: false, deviceBytes: 0, digest}), regions)
+    t.notDeepEqual(await readFingerprint({source: written, fileSystemType: 'xfs', isReadOnly: false, deviceBytes: 0}), regions)
   })
 }
 
@@ -186,7 +186,7 @@ test('the digest changes with the superblock, and with nothing behind the places
   const file = join(directory, 'plain')
   writeFileSync(file, Buffer.alloc(MIB))
   await using source = await DirectDevice.openForWriting(file, {isExclusive: true})
-  const look = () => readFingerprint({source, fileSystemType: 'ext4', isReadOnly: false, deviceBytes: 0, digest})
+  const look = () => readFingerprint({source, fileSystemType: 'ext4', isReadOnly: false, deviceBytes: 0})
   const before = await look()
   await source.writePadded(Buffer.from('data'), MIB / 2)
   t.deepEqual(await look(), before)
@@ -198,7 +198,7 @@ test('a file system of an unknown type, mounted read-only, is known by its first
   const file = join(directory, 'squashed')
   writeFileSync(file, Buffer.alloc(20 * MIB, 'hsqs'))
   await using source = await DirectDevice.openForReading(file)
-  const regions = await readFingerprint({source, fileSystemType: 'squashfs', isReadOnly: true, deviceBytes: 20 * MIB, digest})
+  const regions = await readFingerprint({source, fileSystemType: 'squashfs', isReadOnly: true, deviceBytes: 20 * MIB})
   t.deepEqual(regions.map(({offset, bytes}) => [offset, bytes]), [[0, 4 * MIB], [16 * MIB, 4 * MIB]])
 })
 
@@ -207,7 +207,7 @@ for (const mebibytes of [1, 4, 6]) {
     const file = join(directory, `small-${mebibytes}`)
     writeFileSync(file, Buffer.alloc(mebibytes * MIB, 'hsqs'))
     await using source = await DirectDevice.openForReading(file)
-    const regions = await readFingerprint({source, fileSystemType: 'squashfs', isReadOnly: true, deviceBytes: mebibytes * MIB, digest})
+    const regions = await readFingerprint({source, fileSystemType: 'squashfs', isReadOnly: true, deviceBytes: mebibytes * MIB})
     t.is(regions.reduce((end, {offset, bytes}) => (offset === end ? end + bytes : -1), 0), mebibytes * MIB)
   })
 }
@@ -216,6 +216,10 @@ test('types whose mounts leave no known trace are told apart', (t) => {
   t.true(canFingerprint('ext4'))
   t.false(canFingerprint('zfs'))
 })
+
+async function readFingerprint(request: FingerprintRequest): Promise<readonly Region[]> {
+  return await digestPlaces(request.source, await findFingerprintPlaces(request), digest)
+}
 
 /** A file system of xfs with a log of 64 MiB at 4 MiB, whose blocks have these cycles; every fourth begins a record. */
 function xfsWithLog(cycleOf: (index: number) => number): BlockSource {

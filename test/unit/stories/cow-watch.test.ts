@@ -58,7 +58,7 @@ async function newWatch(t: ExecutionContext, statuses: string[], signal = new Ab
   dm.statuses = statuses
   const mapping = {kind: 'mapped', device, table, pathUnder: '/dev/vda', isEncrypted: false} as const
   const mounted = {mountPoint: '/home', type: 'ext4', uuid: '', isReadOnly: false, number, mapping}
-  const fileSystem: PreparedFileSystem = {mounted, number, base: number, pathUnder: '/dev/vda', deviceBytes: bytes(MIB)}
+  const fileSystem: PreparedFileSystem = {mounted, number, base: number, deviceBytes: bytes(MIB)}
   const watch = watchSlices({dm, fileSystems: [fileSystem], signal, intervalMs: 5})
   t.teardown(() => watch[Symbol.asyncDispose]())
   return {dm, watch}
