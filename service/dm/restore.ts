@@ -14,7 +14,8 @@ import {tableLength, type FillTemplate, type Table} from './table.js'
  *
  * States of a live device, known by its live table:
  * - own: the snapshot was never taken, or this is the resumed system. Base and slice just go.
- * - snapshot: the snapshot was taken; writes since then are in the slice. A merge must bring them back.
+ * - snapshot: the snapshot was taken; writes since then are in the slice. A merge must bring them back. Where the slice
+ *   is lost there is no way back: base and what is in memory no longer belong together.
  * - merging: a merge was begun and goes on by itself; when it is done the own table comes back.
  * - gone: there is no live device any more. Base and slice just go.
  */
@@ -39,6 +40,15 @@ export async function findLeftovers(dm: DeviceMapper): Promise<readonly Leftover
   const all = await dm.list()
   const names = new Set(all.flatMap(({name}) => liveNameOf(name) ?? []))
   return Promise.all([...names].map((live) => describeLeftover(live, all, dm)))
+}
+
+/** Live devices of which what was written since the snapshot cannot be read any more. */
+export async function findLostSlices(tools: Pick<RestoreTools, 'dm' | 'blocks'>): Promise<readonly string[]> {
+  const lost: string[] = []
+  for (const {live, state} of await findLeftovers(tools.dm)) {
+    if (state === 'snapshot' && (await isLost(live, tools))) lost.push(live)
+  }
+  return lost
 }
 
 /** Turns every snapshot into a merge. After this no more of any slice is used up. */
@@ -100,7 +110,24 @@ function stateOf(table: Table): LiveState {
   return first?.kind === 'snapshot-merge' ? 'merging' : 'own'
 }
 
+/** A slice the kernel has given up is lost; one with anything in it has to be readable. */
+async function isLost(live: string, {dm, blocks}: Pick<RestoreTools, 'dm' | 'blocks'>): Promise<boolean> {
+  const slice = parseSliceStatus(await dm.status(live))
+  if (slice.kind === 'broken') return true
+  if (slice.kind === 'usable' && slice.used === slice.bookkeeping) return false
+  const snapshot = (await dm.table(live)).find(isSnapshot)
+  try {
+    if (snapshot !== undefined) await isStoreEmpty(snapshot.cow, snapshot.chunk, blocks)
+    return snapshot === undefined
+  } catch {
+    return true
+  }
+}
+
 async function beginMerge(live: string, {dm, fillTemplate}: RestoreTools): Promise<void> {
+  // The kernel would merge one that is broken as if nothing had been in it.
+  const slice = parseSliceStatus(await dm.status(live))
+  if (slice.kind === 'broken') throw new DeviceMapperError('merge', live, `its state is '${slice.status}', so what was written to it is lost; restart the machine`)
   const base = baseName(live)
   const snapshot = (await dm.table(live)).find(isSnapshot)
   if (snapshot === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')

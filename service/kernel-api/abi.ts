@@ -23,6 +23,7 @@ export const SNAPSHOT_DEVICES_MAXIMUM = 64
 
 /** include/uapi/linux/reboot.h */
 export const LINUX_REBOOT_CMD_POWER_OFF = 0x4321fedc
+export const LINUX_REBOOT_CMD_RESTART = 0x01234567
 
 export interface FreezeResult {
   readonly taskCount: number

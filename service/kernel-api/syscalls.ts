@@ -11,6 +11,7 @@ import {
   encodeSnapshotArguments,
   FREEZE_PROCESSES_VERSION,
   LINUX_REBOOT_CMD_POWER_OFF,
+  LINUX_REBOOT_CMD_RESTART,
   SNAPSHOT_ARGUMENTS_BYTES,
   SYSCALL_FREEZE_PROCESSES,
   SYSCALL_SNAPSHOT_KERNEL,
@@ -55,6 +56,8 @@ export interface Syscalls {
   close(fd: number): void
   /** Through the kernel, not through PID 1, which may be frozen. */
   powerOff(): never
+  /** At once, and without writing anything to any disk; the kernel's log gets the reason. */
+  restart(reason: string): never
 }
 
 /** libc's `long syscall(long number, …)` with three arguments, `kill`, `reboot` and `ioctl`, each with the errno of the call. */
@@ -87,6 +90,11 @@ export function openSyscalls(): Syscalls {
     powerOff() {
       const {errno} = libc.reboot(LINUX_REBOOT_CMD_POWER_OFF | 0)
       throw new SystemCallError('power off', errno)
+    },
+    restart(reason) {
+      writeFileSync('/dev/kmsg', `<2>permafrost: ${reason}\n`)
+      const {errno} = libc.reboot(LINUX_REBOOT_CMD_RESTART)
+      throw new SystemCallError('restart', errno)
     },
   }
 }

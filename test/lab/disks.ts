@@ -17,6 +17,8 @@ export interface Disk {
   readonly type: string | null
   /** There while writes are logged, see write-cache.ts: what QEMU works on, and the log of every write and flush. */
   readonly logged?: {readonly copy: string, readonly log: string}
+  /** One that cannot be read, of 512 bytes. */
+  readonly badSector?: number
 }
 
 export interface DiskWish {

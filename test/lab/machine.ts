@@ -10,7 +10,7 @@ import {MachineError, UsageError} from './errors.js'
 import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
 import type {Network} from './network.js'
-import {isAlive, startQemu, pressKey, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
+import {isAlive, startQemu, pressKey, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
 const AGENT_PATIENCE_MS = 20_000
 const LOCK_PATIENCE_MS = 5_000
@@ -114,6 +114,10 @@ export class Machine {
 
   async press(key: string): Promise<void> {
     await pressKey(this.#monitor, key)
+  }
+
+  async unplug(disk: string): Promise<void> {
+    await unplugDisk(this.#monitor, disk)
   }
 
   /** The console of all boots. */

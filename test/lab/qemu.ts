@@ -85,7 +85,7 @@ function qemuArguments(request: QemuRequest): string[] {
   ])
   const disks = request.disks.flatMap((disk, index) => [
     ...backendArguments(disk, `disk${index}`),
-    '-device', `virtio-blk-pci,drive=disk${index},serial=${disk.name},write-cache=on`
+    '-device', `virtio-blk-pci,id=${deviceId(disk.name)},drive=disk${index},serial=${disk.name},write-cache=on`
   ])
   return [
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-vga', 'none', '-nic', 'none',
@@ -102,7 +102,14 @@ function directBoot({kernel, initrd, commandLine}: QemuRequest): string[] {
   return kernel === null || initrd === null ? [] : ['-kernel', kernel, '-initrd', initrd, '-append', commandLine]
 }
 
+const EIO = 5
+
 function backendArguments(disk: Disk, id: string): string[] {
+  if (disk.badSector !== undefined)
+    return ['-blockdev', JSON.stringify({
+      driver: 'blkdebug', 'node-name': id, image: {driver: 'raw', file: {driver: 'file', filename: disk.path}},
+      'inject-error': [{event: 'none', iotype: 'read', sector: disk.badSector, errno: EIO}]
+    })]
   if (disk.logged === undefined)
     return ['-drive', `file=${disk.path.replaceAll(',', ',,')},if=none,id=${id},format=raw,cache=writeback,discard=unmap`]
   // Neither outlives the run: what the disk is afterwards is made of the log.
@@ -159,15 +166,28 @@ export async function killAndWait(identity: ProcessIdentity): Promise<void> {
 
 /** Presses a key of the machine's keyboard, by QEMU's name of it; nobody else may be connected to the monitor. */
 export async function pressKey(monitor: string, key: string): Promise<void> {
+  await askMonitor(monitor, {execute: 'send-key', arguments: {keys: [{type: 'qcode', data: key}]}})
+}
+
+/** Asks the machine to give up a disk, as one pulls it out; nobody else may be connected to the monitor. */
+export async function unplugDisk(monitor: string, disk: string): Promise<void> {
+  await askMonitor(monitor, {execute: 'device_del', arguments: {id: deviceId(disk)}})
+}
+
+function deviceId(disk: string): string {
+  return `disk-${disk}`
+}
+
+async function askMonitor(monitor: string, question: object): Promise<void> {
   const socket = connect(monitor)
   try {
     const answers = createInterface({input: socket})[Symbol.asyncIterator]()
     await answers.next()
-    for (const command of [{execute: 'qmp_capabilities'}, {execute: 'send-key', arguments: {keys: [{type: 'qcode', data: key}]}}]) {
+    for (const command of [{execute: 'qmp_capabilities'}, question]) {
       socket.write(`${JSON.stringify(command)}\n`)
       const {value: answer} = await answers.next()
       if (!String(answer).includes('"return"'))
-        throw new LaboratoryError(`Cannot press '${key}': ${String(answer)}`)
+        throw new LaboratoryError(`Cannot ask QEMU for '${JSON.stringify(command)}': ${String(answer)}`)
     }
   } finally {
     socket.destroy()

@@ -46,6 +46,20 @@ export function settleDisks(machine: Machine, random: Random | null): Settled {
   return settled
 }
 
+/** How much was written to each disk since `logWrites`, in sectors, as the machine's own block layer counts them. */
+export function countLogged(machine: Machine): ReadonlyMap<string, number> {
+  return new Map(machine.state.disks.map(({name, logged}) => [name, logged === undefined ? 0 : sumSectors(logged.log)]))
+}
+
+function sumSectors(logPath: string): number {
+  const log = openSync(logPath, 'r')
+  try {
+    return readEntries(log).reduce((sum, {sectorCount, isDiscard}) => isDiscard ? sum : sum + sectorCount, 0)
+  } finally {
+    closeSync(log)
+  }
+}
+
 // Documentation/admin-guide/device-mapper/log-writes.rst; QEMU's block/blklogwrites.c.
 const SECTOR_BYTES = 512
 const MAGIC = 0x6a736677736872n

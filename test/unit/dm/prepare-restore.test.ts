@@ -5,7 +5,7 @@ import {DeviceMapperError, UnmappedFileSystemError} from '../../../service/error
 import {findFileSystems} from '../../../service/dm/filesystems.js'
 import {findMergeNeeds} from '../../../service/dm/merges.js'
 import {prepareSnapshots} from '../../../service/dm/prepare.js'
-import {beginMerges, findLeftovers, finishMerges, removeLeftovers} from '../../../service/dm/restore.js'
+import {beginMerges, findLeftovers, findLostSlices, finishMerges, removeLeftovers} from '../../../service/dm/restore.js'
 import {loadTemplates, parseTable, printTable} from '../../../service/dm/table.js'
 import {FakeDeviceMapper} from '../fakes/device-mapper.js'
 import {fakeFiles} from '../fakes/files.js'
@@ -111,6 +111,23 @@ test('a snapshot that is broken stays as it is while the others are merged', asy
   await finishMerges({dm, blocks, fillTemplate}, 1000)
   t.deepEqual((await findLeftovers(dm)).map(({live, state}) => [live, state]), [['root', 'snapshot']])
   t.is(dm.devices.find(({name}) => name === 'home')?.live[0]?.kind, 'linear')
+})
+
+test('a slice that was given up, or cannot be read although something is in it, is lost, and is not merged', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  const statuses = {untouched: '16/2048 16', used: '24/2048 16', broken: 'Invalid'}
+  const unreadable = {dm, blocks: fakeBlocks([])}
+  t.deepEqual(await findLostSlices(unreadable), [])
+  for (const {number} of await prepare()) dm.swap(number)
+  dm.statuses = [statuses.untouched]
+  t.deepEqual(await findLostSlices(unreadable), [])
+  dm.statuses = [statuses.used]
+  t.deepEqual(await findLostSlices(unreadable), ['root', 'home'])
+  t.deepEqual(await findLostSlices({dm, blocks: storesWith([7n]).blocks}), [])
+  dm.statuses = [statuses.broken]
+  t.deepEqual(await findLostSlices(unreadable), ['root', 'home'])
+  await t.throwsAsync(beginMerges({dm, blocks, fillTemplate}), {message: /written to it is lost; restart the machine/})
+  t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['snapshot', 'snapshot'])
 })
 
 test('a merge that the kernel gave up is an error', async (t) => {

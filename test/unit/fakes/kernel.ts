@@ -34,6 +34,8 @@ export class FakeKernel implements Syscalls {
   isFrozen = false
   isImageOpen = false
   poweredOff = 0
+  /** Why, each time. */
+  readonly restarts: string[] = []
   pageCacheDrops = 0
   /** Whether everybody was still frozen, each time. */
   readonly reseeds: boolean[] = []
@@ -100,6 +102,13 @@ export class FakeKernel implements Syscalls {
     this.poweredOff++
     this.#options.onPowerOff()
     throw new Error('the power is off')
+  }
+
+  /** As `powerOff`. */
+  restart(reason: string): never {
+    this.#fail('restart')
+    this.restarts.push(reason)
+    throw new Error('the machine restarts')
   }
 
   #fail(call: keyof Syscalls): void {

@@ -16,7 +16,8 @@ const NAMES: Readonly<Record<string, string>> = {
   SNAPSHOT_ARGUMENTS_BYTES: 'struct snapshot_kernel_args',
   SNAPSHOT_DEVICE_BYTES: 'struct snapshot_kernel_device',
   SNAPSHOT_DEVICES_MAXIMUM: 'SNAPSHOT_KERNEL_MAX_DEVICES',
-  LINUX_REBOOT_CMD_POWER_OFF: 'LINUX_REBOOT_CMD_POWER_OFF'
+  LINUX_REBOOT_CMD_POWER_OFF: 'LINUX_REBOOT_CMD_POWER_OFF',
+  LINUX_REBOOT_CMD_RESTART: 'LINUX_REBOOT_CMD_RESTART'
 }
 
 const numbers = Object.entries<unknown>(abi).filter((entry): entry is [string, number] => typeof entry[1] === 'number')

@@ -55,6 +55,7 @@ function recordingSyscalls(): {syscalls: Syscalls; closed: number[]} {
     reseedRandom: unexpected,
     close: (fd) => closed.push(fd),
     powerOff: unexpected,
+    restart: unexpected,
   }
   return {syscalls, closed}
 }

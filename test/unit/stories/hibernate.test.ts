@@ -243,6 +243,15 @@ test('a slice without room ends the save thawed, with the tables as they were an
   await assertAsBefore(t, fake)
 })
 
+test('a slice that is lost restarts the machine before anything is merged', async (t) => {
+  const fake = await fakeMachine(t)
+  fake.dm.statuses = ['Invalid']
+  await hibernate(recordingRequest(), fake.machine)
+  t.is(fake.kernel.restarts.length, 1)
+  t.regex(fake.kernel.restarts[0] ?? '', /^Cannot go back: .* has failed, and with it what was written to 'permafrost-vda', 'permafrost-vdb'/)
+  t.deepEqual(fake.dm.changes.filter((change) => /^(load|resume) permafrost-vd.-permafrost-base/.test(change)), [])
+})
+
 test('the image is given up before a base is made writable, and merging begins before the thaw', async (t) => {
   const fake = await fakeMachine(t, {faults: parseFaults('stream-written')})
   const seen: {change: string; isFrozen: boolean; isImageOpen: boolean; state: ImageState}[] = []
