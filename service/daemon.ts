@@ -11,7 +11,7 @@ import {type Log, openJournal} from './edge/journal.js'
 import {openKeyboards} from './edge/keyboard.js'
 import {openServiceManager} from './edge/notify.js'
 import {openSideDoor, type Refusal, SIDE_DOOR} from './edge/side-door.js'
-import {BusLostError, causeText, LineError, PolicyError} from './errors.js'
+import {BusLostError, causeText, FileError} from './errors.js'
 import {type Machine, openMachine} from './machine.js'
 import {explainNeeded} from './policy/explain.js'
 import {matchNeeded} from './policy/match.js'
@@ -103,7 +103,7 @@ function openRecoveringMachine(log: Log): Machine {
   try {
     return openMachine({configuration: loadConfiguration(), policy, log})
   } catch (error) {
-    if (!(error instanceof LineError)) throw error
+    if (!(error instanceof FileError)) throw error
     log.error(error.message)
     return openMachine({configuration: parseConfiguration([]), policy, log})
   }
@@ -115,15 +115,18 @@ function describeRecovery({restored}: RecoveryReport): string | null {
 }
 
 async function check(log: Log): Promise<readonly CheckRow[]> {
-  try {
-    return await preflight(openCurrentMachine(log))
-  } catch (error) {
-    if (!(error instanceof LineError)) throw error
-    const row = error instanceof PolicyError
-      ? {id: 'policy', title: 'The policy can be read'}
-      : {id: 'configuration', title: 'The configuration can be read'}
-    return [{...row, passed: false, remedy: error.message}]
+  for (const {id, title, read} of [
+    {id: 'configuration', title: 'The configuration can be read', read: () => void loadConfiguration()},
+    {id: 'policy', title: 'The policy can be read', read: () => void mergePolicyDirectories()},
+  ]) {
+    try {
+      read()
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error
+      return [{id, title, passed: false, remedy: error.message}]
+    }
   }
+  return await preflight(openCurrentMachine(log))
 }
 
 function terminated(): Promise<'terminated'> {

@@ -135,10 +135,25 @@ export class UnmappedFileSystemError extends RefusedError {
   }
 }
 
+/** One of our files cannot be taken for what it says; nothing of it is. */
+export abstract class FileError extends RefusedError {
+  abstract readonly file: string
+}
+
+/** Somebody but root may have written the file or directory: `who` `may` do that, "'alice' (1000)" "owns" it. */
+export class UntrustedFileError extends FileError {
+  override readonly busName = 'org.permafrost1.Error.UntrustedFile'
+
+  constructor(override readonly file: string, readonly who: string, may: 'owns' | 'may write to') {
+    const remedy = may === 'owns' ? 'chown root' : 'chmod go-w'
+    super(`Cannot trust '${file}': ${who} ${may} it; look at what it says, then run '${remedy} ${file}'`)
+  }
+}
+
 /** A wrong line in one of our files; `line` counts from 1. */
-export abstract class LineError extends RefusedError {
+export abstract class LineError extends FileError {
   constructor(
-    readonly file: string,
+    override readonly file: string,
     readonly line: number,
     readonly value: string,
     readonly expected: string,

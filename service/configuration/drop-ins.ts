@@ -1,5 +1,6 @@
-import {readdirSync, readFileSync, realpathSync} from 'node:fs'
+import {closeSync, fstatSync, openSync, readdirSync, readFileSync, realpathSync, type Stats, statSync} from 'node:fs'
 import path from 'node:path'
+import {UntrustedFileError} from '../errors.js'
 
 /** Where our files are looked for; a later directory wins over an earlier one. */
 export const DIRECTORIES: readonly string[] = ['/usr/lib/permafrost', '/run/permafrost', '/etc/permafrost']
@@ -12,7 +13,8 @@ export interface TextFile {
 /**
  * The `*.conf` files of `folder` in all directories, in the order in which they count: by
  * name, whatever directory they are in. Of two with the same name the one of the later
- * directory replaces the other; a link to /dev/null masks it.
+ * directory replaces the other; a link to /dev/null masks it. Throws UntrustedFileError where
+ * somebody else may have written what is read.
  */
 export function readDropIns(folder: string, directories: readonly string[] = DIRECTORIES): readonly TextFile[] {
   const byName = new Map<string, string>()
@@ -23,14 +25,14 @@ export function readDropIns(folder: string, directories: readonly string[] = DIR
   return [...byName.entries()]
     .sort(([left], [right]) => (left < right ? -1 : 1))
     .filter(([, file]) => !isMask(file))
-    .map(([, file]) => ({file, text: readFileSync(file, 'utf8')}))
+    .map(([, file]) => ({file, text: readTrusted(file)}))
 }
 
 /** The one file called `name` of the last directory that has it, or null; masks count. */
 export function readMainFile(name: string, directories: readonly string[] = DIRECTORIES): TextFile | null {
   for (const directory of [...directories].reverse()) {
     const file = path.join(directory, name)
-    const text = readIfPresent(file)
+    const text = readIfPresent(file, readTrusted)
     if (text === null) continue
     return isMask(file) ? null : {file, text}
   }
@@ -39,20 +41,51 @@ export function readMainFile(name: string, directories: readonly string[] = DIRE
 
 function namesIn(place: string): readonly string[] {
   try {
-    return readdirSync(place).filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
+    const names = readdirSync(place).filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
+    // Who may write to a directory may mask and replace what is in it.
+    refuseUnlessTrusted(place, statSync(place))
+    return names
   } catch (error) {
     if (isMissing(error)) return []
     throw error
   }
 }
 
-function readIfPresent(file: string): string | null {
+function readIfPresent(file: string, read: (file: string) => string): string | null {
   try {
-    return readFileSync(file, 'utf8')
+    return read(file)
   } catch (error) {
     if (isMissing(error)) return null
     throw error
   }
+}
+
+function readTrusted(file: string): string {
+  const fd = openSync(file, 'r')
+  try {
+    const status = fstatSync(fd)
+    // The target of a mask is everybody's to write to, and gives nothing.
+    if (!status.isCharacterDevice()) refuseUnlessTrusted(file, status)
+    return readFileSync(fd, 'utf8')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+const GROUP_MAY_WRITE = 0o020
+const ALL_MAY_WRITE = 0o002
+
+/** Root's own, or of whoever runs this: of the daemon that is root. */
+function refuseUnlessTrusted(file: string, {uid, gid, mode}: Stats): void {
+  if (uid !== 0 && uid !== process.geteuid?.()) throw new UntrustedFileError(file, nameOf(uid, '/etc/passwd'), 'owns')
+  if ((mode & ALL_MAY_WRITE) !== 0) throw new UntrustedFileError(file, 'everybody', 'may write to')
+  if ((mode & GROUP_MAY_WRITE) !== 0) throw new UntrustedFileError(file, `group ${nameOf(gid, '/etc/group')}`, 'may write to')
+}
+
+/** passwd(5) and group(5) have the name first and the number third. */
+function nameOf(id: number, database: string): string {
+  const entry = (readIfPresent(database, (name) => readFileSync(name, 'utf8')) ?? '').split('\n').map((line) => line.split(':')).find((fields) => fields[2] === String(id))
+  return entry?.[0] === undefined ? String(id) : `'${entry[0]}' (${id})`
 }
 
 function isMask(file: string): boolean {

@@ -1,5 +1,6 @@
 import {type ChildProcess, spawn} from 'node:child_process'
 import {once} from 'node:events'
+import {existsSync} from 'node:fs'
 import test, {type ExecutionContext} from 'ava'
 import {PermafrostClient} from '../../service/bus/client.js'
 import {knockAtSideDoor} from '../../service/edge/side-door.js'
@@ -48,7 +49,7 @@ async function start(t: ExecutionContext) {
   t.teardown(() => bus.stop())
   const daemon = startDaemon(t, bus)
   const client = await PermafrostClient.connect(bus.address)
-  await untilServed(client, daemon)
+  await untilServed(client, daemon, doorOf(bus))
   return {bus, daemon, client}
 }
 
@@ -66,12 +67,12 @@ function doorOf(bus: PrivateBus): string {
   return bus.address.replace(/^unix:path=(.*)\/bus$/, '$1/abort')
 }
 
-/** Polls until the daemon has its name and has put back what there was; 20 s are many times what that takes. */
-async function untilServed(client: PermafrostClient, daemon: ChildProcess): Promise<void> {
-  const deadline = AbortSignal.timeout(20_000)
+/** Polls until the daemon has its name and its door, and has put back what there was; on busy cores that takes half a minute. */
+async function untilServed(client: PermafrostClient, daemon: ChildProcess, door: string): Promise<void> {
+  const deadline = AbortSignal.timeout(120_000)
   while (daemon.exitCode === null && !deadline.aborted) {
     try {
-      if ((await client.properties()).State === 'idle') return
+      if ((await client.properties()).State === 'idle' && existsSync(door)) return
     } catch (error) {
       if (!(error instanceof DaemonMissingError)) throw error
     }

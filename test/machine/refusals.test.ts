@@ -72,8 +72,29 @@ test.serial('refuses with a policy file it cannot read, naming file and line', a
   await inside(machine, ['rm', '/etc/permafrost/policy.d/bad.conf'])
 })
 
+test.serial('refuses a policy file that is not root\'s, naming file and owner', async t => {
+  await insideShell(machine, 'printf "[Needed]\\nComm=sh\\n" > "$1"; chown nobody "$1"', '/etc/permafrost/policy.d/theirs.conf')
+  const outcome = await attemptInside(machine, ['permafrost', 'hibernate'])
+  t.true(isSentence(outcome), outcome.stderr)
+  t.regex(outcome.stderr, /'\/etc\/permafrost\/policy\.d\/theirs\.conf': 'nobody' \(65534\) owns it/)
+  const check = await attemptInside(machine, ['permafrost', 'check'])
+  t.regex(check.stdout, /The policy can be read.*theirs\.conf/)
+  t.true(await isUnchanged(machine))
+  await inside(machine, ['rm', '/etc/permafrost/policy.d/theirs.conf'])
+})
+
 test.serial('refuses whoever is not root', async t => {
   const outcome = await attemptInside(machine, ['setpriv', '--reuid=nobody', '--clear-groups', 'permafrost', 'hibernate'])
   t.true(isSentence(outcome), outcome.stderr)
+  t.true(await isUnchanged(machine))
+})
+
+/** Lockdown cannot be taken back before the next boot. */
+test.serial('refuses while the kernel is locked down, saying how to end that', async t => {
+  t.notRegex((await attemptInside(machine, ['permafrost', 'check'])).stdout, /locked down/)
+  await insideShell(machine, 'mountpoint -q /sys/kernel/security || mount -t securityfs securityfs /sys/kernel/security; echo integrity > /sys/kernel/security/lockdown')
+  const outcome = await attemptInside(machine, ['permafrost', 'hibernate'])
+  t.true(isSentence(outcome), outcome.stderr)
+  t.regex(outcome.stderr, /locked down \('integrity'\); switch Secure Boot off/)
   t.true(await isUnchanged(machine))
 })

@@ -1,10 +1,10 @@
-import {mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync} from 'node:fs'
+import {chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import path from 'node:path'
 import test, {type ExecutionContext} from 'ava'
 import {loadConfiguration, parseConfiguration} from '../../../service/configuration/load.js'
 import {parseSize, parseTimeSpan} from '../../../service/configuration/values.js'
-import {ConfigurationError} from '../../../service/errors.js'
+import {ConfigurationError, UntrustedFileError} from '../../../service/errors.js'
 
 const parse = (text: string) => parseConfiguration([{file: '/etc/x.conf', text}])
 
@@ -76,6 +76,42 @@ test('lets a later name win, a later directory replace the same name, and /dev/n
 
 test('reads nothing and complains about nothing when the directories are missing', (t) => {
   t.is(loadConfiguration(['/nonexistent/permafrost']).spareDevice, null)
+})
+
+for (const {what, spoil, who} of [
+  {what: 'a file that somebody else owns', spoil: (file: string) => chownSync(file, 1, 0), who: /'daemon' \(1\) owns it; .*'chown root /},
+  {what: 'a file of a user without a name', spoil: (file: string) => chownSync(file, 60_001, 0), who: /: 60001 owns it/},
+  {what: 'a file its group may write to', spoil: (file: string) => chmodSync(file, 0o664), who: /group 'root' \(0\) may write to it; .*'chmod go-w /},
+  {what: 'a file everybody may write to', spoil: (file: string) => chmodSync(file, 0o646), who: /everybody may write to it/},
+]) {
+  for (const name of ['permafrost.conf', 'permafrost.conf.d/10-a.conf']) {
+    test(`refuses ${what}: ${name}`, (t) => {
+      const [, admin] = directories(t)
+      const file = path.join(admin, name)
+      writeFileSync(file, '[Compression]\nThreads=1\n')
+      t.is(loadConfiguration([admin]).compressionThreads, 1)
+      spoil(file)
+      const error = t.throws(() => loadConfiguration([admin]), {instanceOf: UntrustedFileError})
+      t.is(error.file, file)
+      t.regex(error.message, who)
+    })
+  }
+}
+
+test('refuses a directory in which somebody else may mask and replace files', (t) => {
+  const [, admin] = directories(t)
+  const folder = path.join(admin, 'permafrost.conf.d')
+  chmodSync(folder, 0o777)
+  t.is(t.throws(() => loadConfiguration([admin]), {instanceOf: UntrustedFileError}).file, folder)
+  chmodSync(folder, 0o1777)
+  t.throws(() => loadConfiguration([admin]), {instanceOf: UntrustedFileError})
+})
+
+test('takes a mask, whose target everybody may write to', (t) => {
+  const [vendor, admin] = directories(t)
+  writeFileSync(path.join(vendor, 'permafrost.conf'), '[Compression]\nThreads=1\n')
+  symlinkSync('/dev/null', path.join(admin, 'permafrost.conf'))
+  t.is(loadConfiguration([vendor, admin]).compressionThreads, 0)
 })
 
 test('reads sizes as systemd does and refuses the rest', (t) => {
