@@ -111,7 +111,7 @@ export class SpareTooSmallError extends RefusedError {
 
   constructor(readonly device: string, readonly neededBytes: number, readonly availableBytes: number) {
     super(
-      `Cannot use spare device '${device}': ${mebibytes(neededBytes)} MiB are needed, it has ${Math.floor(availableBytes / 2 ** 20)} MiB`,
+      `Cannot use spare device '${device}': ${mebibytes(neededBytes)} MiB are needed, it has ${Math.floor(availableBytes / 2 ** 20)} MiB; set up a larger one`,
     )
   }
 }

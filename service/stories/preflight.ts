@@ -11,12 +11,14 @@ import {
   TooLittleMemoryError,
   UnmappedFileSystemError,
 } from '../errors.js'
+import type {Configuration} from '../configuration/configuration.js'
 import type {Files} from '../edge/files.js'
 import {canFingerprint, findElsewhere} from '../image/fingerprint.js'
 import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
 import type {Machine} from '../machine.js'
 import type {ProcessEntry} from '../policy/process-table.js'
 import type {SinkSummary} from '../sinks/sink.js'
+import {estimateImageBytes, type MemoryInUse} from './image-size.js'
 
 export interface CheckResult {
   readonly id: string
@@ -44,11 +46,10 @@ export async function refuseUnlessReady(machine: Machine): Promise<void> {
 }
 
 /**
- * No memory compresses better than to this part, as a whole. A spare device smaller
- * than this part of the memory in use is refused; one that only may be too small is not,
- * since the save then ends in a roll-back and nothing is lost.
+ * A spare device that has less than this part of the image's estimated size is refused: a sample is a sample. One that
+ * only may be too small is not, since the save then ends in a roll-back and nothing is lost.
  */
-const IMAGE_PART_MINIMUM = 0.25
+const CERTAIN_PART = 0.8
 const LOADER = '/usr/lib/permafrost/permafrost-loader'
 
 interface Check {
@@ -152,10 +153,13 @@ async function checkLeftovers({dm, mergeNotes, sink}: Machine): Promise<void> {
   )
 }
 
-async function checkRoom({sink, files}: Machine, findings: Findings): Promise<void> {
+async function checkRoom({sink, files, lz4, sampleMemory, configuration}: Machine, findings: Findings): Promise<void> {
   const {imageAreaBytes} = await findings.sink
-  const neededBytes = Math.ceil(readUsedMemory(files.readText('/proc/meminfo') ?? '') * IMAGE_PART_MINIMUM)
-  if (imageAreaBytes < neededBytes) throw new SpareTooSmallError(sink.name, neededBytes, imageAreaBytes)
+  const inUse = readMemoryInUse(files.readText('/proc/meminfo') ?? '', configuration)
+  // Where everything would fit as it is, nothing has to be estimated.
+  if (imageAreaBytes >= inUse.anonymousBytes + inUse.otherBytes) return
+  const neededBytes = await estimateImageBytes(inUse, await sampleMemory(), lz4)
+  if (imageAreaBytes < neededBytes * CERTAIN_PART) throw new SpareTooSmallError(sink.name, neededBytes, imageAreaBytes)
 }
 
 /** They do not tell the kernel which device they are on, so snapshot_kernel() refuses them: look_at_super() of the series. */
@@ -211,10 +215,12 @@ async function checkCow({cow}: Machine, findings: Findings): Promise<void> {
   )
 }
 
-/** proc(5): what the kernel could not give back without swapping. */
-function readUsedMemory(meminfo: string): number {
+/** What is saved: all that is not free, but for page cache that is dropped first. */
+function readMemoryInUse(meminfo: string, {dropsPageCache}: Configuration): MemoryInUse {
   const read = readMeminfo(meminfo)
-  return Math.max(0, read('MemTotal') - read('MemAvailable'))
+  const usedBytes = read('MemTotal') - read(dropsPageCache ? 'MemAvailable' : 'MemFree')
+  const anonymousBytes = Math.min(read('AnonPages'), usedBytes)
+  return {anonymousBytes, otherBytes: Math.max(0, usedBytes - anonymousBytes)}
 }
 
 /** Fields of proc(5) by name, in bytes; 0 where this kernel has no such field. */

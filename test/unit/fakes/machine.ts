@@ -46,6 +46,7 @@ export interface FakeMachineOptions {
   readonly faults?: Faults
   readonly needed?: readonly Needed[]
   readonly secretHolders?: readonly ProcessEntry[]
+  readonly memorySamples?: readonly Buffer[]
   readonly tree?: FakeTree
   readonly onPowerOff?: () => void
   readonly isSetUp?: boolean
@@ -84,6 +85,7 @@ export async function fakeMachine(t: ExecutionContext, options: FakeMachineOptio
     policy: {rules: []},
     findNeeded: () => options.needed ?? [],
     findSecretHolders: () => options.secretHolders ?? [],
+    sampleMemory: () => Promise.resolve(options.memorySamples ?? []),
     log: recordingLog(log),
     faults: options.faults ?? NO_FAULTS,
     exclusive: new Exclusive(),

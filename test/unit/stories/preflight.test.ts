@@ -1,4 +1,5 @@
 import test from 'ava'
+import {randomBytes} from 'node:crypto'
 import {truncateSync} from 'node:fs'
 import {KernelTooOldError} from '../../../service/errors.js'
 import {parseTable} from '../../../service/dm/table.js'
@@ -30,6 +31,9 @@ const MIB = 2 ** 20
 const mount = (number: string, type: string, options = 'rw'): FakeMachineOptions => ({
   tree: {texts: {'/proc/self/mountinfo': `36 35 ${number} / /data ${options} - ${type} /dev/x ${options}\n`}},
 })
+
+/** 112 MiB in use, 100 of them of processes. */
+const ALMOST_FULL = 'MemTotal: 131072 kB\nMemAvailable: 16384 kB\nMemFree: 131072 kB\nAnonPages: 102400 kB\n'
 
 const cases: readonly Case[] = [
   {
@@ -91,6 +95,12 @@ const cases: readonly Case[] = [
     remedy: /are needed/,
     options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 8388608 kB\nMemAvailable: 32768 kB\nMemFree: 131072 kB\n'}}},
   },
+  {
+    name: 'memory that does not compress and is more than can fit',
+    fails: ['room'],
+    remedy: /103 MiB are needed, it has \d+ MiB; set up a larger one/,
+    options: {tree: {texts: {'/proc/meminfo': ALMOST_FULL}}, memorySamples: [randomBytes(32_768), randomBytes(4096)]},
+  },
   {name: 'a plain partition mounted', fails: ['file-systems'], remedy: /'\/data'.*not a device-mapper/, options: mount('8:1', 'ext4')},
   {name: 'a type whose changes cannot be told', fails: ['file-systems'], remedy: /type 'ntfs3'/, options: mount('254:0', 'ntfs3')},
   {name: 'a type that the kernel cannot freeze', fails: ['file-systems'], remedy: /type 'btrfs'.*cannot freeze.*mount it read-only/, options: mount('254:0', 'btrfs')},
@@ -112,6 +122,18 @@ for (const type of ['squashfs', 'btrfs']) {
     t.true((await preflight(fake.machine)).every(({passed}) => passed))
   })
 }
+
+test('memory that compresses well fits where it would not as it is', async (t) => {
+  const samples = [Buffer.alloc(32_768), Buffer.alloc(32_768, 'the same again, ')]
+  const fake = await fakeMachine(t, {tree: {texts: {'/proc/meminfo': ALMOST_FULL}}, memorySamples: samples})
+  t.deepEqual((await preflight(fake.machine)).filter(({passed}) => !passed), [])
+})
+
+test('nobody\'s memory is looked at where all of it would fit as it is', async (t) => {
+  const fake = await fakeMachine(t)
+  const sampleMemory = (): Promise<never> => Promise.reject(new Error('looked'))
+  t.true((await preflight({...fake.machine, sampleMemory})).every(({passed}) => passed))
+})
 
 test('a file system whose journal is on another device fails, and says so', async (t) => {
   const fake = await fakeMachine(t)
