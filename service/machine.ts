@@ -7,6 +7,7 @@ import {openBlockAccess, type BlockAccess} from './edge/block-access.js'
 import {parseFaults, type Faults} from './edge/faults.js'
 import {openFiles, type Files} from './edge/files.js'
 import type {Log} from './edge/journal.js'
+import {findLoaders, loaderPlaces, type Loaders} from './edge/loaders.js'
 import {sampleMemory} from './edge/memory-sample.js'
 import {loadDigest, type Digest} from './image/digest.js'
 import {loadLz4, type Lz4} from './image/lz4.js'
@@ -39,6 +40,7 @@ export interface Machine {
   readonly findNeeded: () => readonly Needed[]
   /** Who keeps the kernel from hibernating by having made secret memory. */
   readonly findSecretHolders: () => readonly ProcessEntry[]
+  readonly findLoaders: () => Loaders
   /** Blocks of what lies in the memory of processes now; none where nobody lets us look. */
   readonly sampleMemory: () => Promise<readonly Buffer[]>
   readonly log: Log
@@ -80,6 +82,7 @@ export function openMachine({configuration, policy, log}: MachineParts): Machine
     policy,
     findNeeded: () => matchNeeded(policy, readProcessTable(), readSituation('spare')),
     findSecretHolders: () => findSecretHolders(readProcessTable()),
+    findLoaders: () => findLoaders(loaderPlaces(release())),
     sampleMemory: () => sampleMemory(readProcessTable().map(({pid}) => pid)),
     log,
     faults: parseFaults(process.env['PERMAFROST_FAULT']),

@@ -13,6 +13,7 @@ import {
 } from '../errors.js'
 import type {Configuration} from '../configuration/configuration.js'
 import type {Files} from '../edge/files.js'
+import {LOADER} from '../edge/loaders.js'
 import {canFingerprint, findElsewhere} from '../image/fingerprint.js'
 import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
 import type {Machine} from '../machine.js'
@@ -50,7 +51,6 @@ export async function refuseUnlessReady(machine: Machine): Promise<void> {
  * only may be too small is not, since the save then ends in a roll-back and nothing is lost.
  */
 const CERTAIN_PART = 0.8
-const LOADER = '/usr/lib/permafrost/permafrost-loader'
 
 interface Check {
   readonly id: string
@@ -73,7 +73,7 @@ const CHECKS: readonly Check[] = [
   {id: 'root', title: 'The service runs as root', look: checkRoot},
   {id: 'kernel', title: 'The kernel can freeze processes and take snapshots', look: checkKernel},
   {id: 'hibernation', title: 'The kernel offers hibernation', look: checkHibernation},
-  {id: 'loader', title: 'The loader is installed', look: checkLoader},
+  {id: 'loader', title: 'The loader is in the initramfs', look: checkLoader},
   {id: 'leftovers', title: 'Nothing is left of an earlier hibernation', look: checkLeftovers},
   {id: 'spare', title: 'The spare device is there and set up', look: async (_, findings) => void (await findings.sink)},
   {id: 'room', title: 'The image fits on the spare device', look: checkRoom},
@@ -130,9 +130,18 @@ function whyNot(files: Files, secretHolders: readonly ProcessEntry[]): string {
   return 'it is locked down, or built without'
 }
 
-function checkLoader({files}: Machine): void {
-  if (files.realPath(LOADER) === null) {
-    throw new CheckFailedError('loader', `'${LOADER}' is missing, so no boot would resume; install it and run 'update-initramfs -u'`)
+function checkLoader({findLoaders, host}: Machine): void {
+  const {installed, built, booted} = findLoaders()
+  const refuse = (remedy: string): never => {
+    throw new CheckFailedError('loader', remedy)
+  }
+  if (installed === null) refuse(`'${LOADER}' is missing, so no boot would resume; install it and run 'update-initramfs -u'`)
+  if (built !== null && built.digest !== installed) {
+    const fault = built.digest === null ? 'does not have the loader' : 'has another loader than is installed'
+    refuse(`'${built.file}' ${fault}, so a boot with it might not resume; run 'update-initramfs -u -k ${host.kernel.release}'`)
+  }
+  if (built === null && booted !== installed) {
+    refuse(`this boot's initramfs did not have the loader that is installed; make one that has it, and see that the boot loader uses it`)
   }
 }
 

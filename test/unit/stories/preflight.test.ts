@@ -70,11 +70,24 @@ const cases: readonly Case[] = [
     options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 131072 kB\nMemAvailable: 65536 kB\nMemFree: 61440 kB\nInactive(file): 4096 kB\nShmem: 4096 kB\nSUnreclaim: 2048 kB\n'}}},
   },
   {name: 'no snapshot device', fails: ['hibernation'], remedy: /CONFIG_HIBERNATION/, options: {tree: {missing: ['/dev/snapshot']}}},
+  {name: 'no loader', fails: ['loader'], remedy: /update-initramfs/, options: {loaders: {installed: null, built: null}}},
   {
-    name: 'no loader',
+    name: 'an initramfs without the loader',
     fails: ['loader'],
-    remedy: /update-initramfs/,
-    options: {tree: {missing: ['/usr/lib/permafrost/permafrost-loader']}},
+    remedy: /'\/boot\/initrd\.img-6\.12' does not have the loader.*run 'update-initramfs -u -k 6\.12'/,
+    options: {loaders: {built: {file: '/boot/initrd.img-6.12', digest: null}}},
+  },
+  {
+    name: 'an initramfs with another loader',
+    fails: ['loader'],
+    remedy: /has another loader than is installed.*run 'update-initramfs -u -k 6\.12'/,
+    options: {loaders: {built: {file: '/boot/initrd.img-6.12', digest: '3c4d'}}},
+  },
+  {
+    name: 'a boot that came from an initramfs without the loader, where none is at hand',
+    fails: ['loader'],
+    remedy: /this boot's initramfs did not have the loader/,
+    options: {loaders: {built: null, booted: null}},
   },
   {
     name: 'leftovers of an earlier hibernation',
@@ -122,6 +135,11 @@ for (const type of ['squashfs', 'btrfs']) {
     t.true((await preflight(fake.machine)).every(({passed}) => passed))
   })
 }
+
+test('a boot that came from an initramfs with the loader is enough where none is at hand', async (t) => {
+  const fake = await fakeMachine(t, {loaders: {built: null}})
+  t.true((await preflight(fake.machine)).every(({passed}) => passed))
+})
 
 test('memory that compresses well fits where it would not as it is', async (t) => {
   const samples = [Buffer.alloc(32_768), Buffer.alloc(32_768, 'the same again, ')]

@@ -1,0 +1,103 @@
+import {createHash} from 'node:crypto'
+import {closeSync, openSync, readFileSync, readSync} from 'node:fs'
+
+/** SHA-256 of loaders, as hexadecimal digits; null where there is none. */
+export interface Loaders {
+  readonly installed: string | null
+  /** In the initramfs file of the running kernel; null when there is no such file. */
+  readonly built: {readonly file: string; readonly digest: string | null} | null
+  /** In the initramfs this boot came from. */
+  readonly booted: string | null
+}
+
+export interface LoaderPlaces {
+  readonly installed: string
+  readonly initramfs: string
+  readonly booted: string
+}
+
+export const LOADER = '/usr/lib/permafrost/permafrost-loader'
+
+/** The initramfs of a kernel, where Debian has it. */
+export function loaderPlaces(release: string): LoaderPlaces {
+  return {installed: LOADER, initramfs: `/boot/initrd.img-${release}`, booted: `/run/permafrost/${MARK}`}
+}
+
+/**
+ * Which loader is where. Nothing is unpacked: units/initramfs/hook puts a mark in front of what is compressed,
+ * and units/initramfs/init-top keeps that of its boot.
+ */
+export function findLoaders(places: LoaderPlaces): Loaders {
+  const loader = orNull(() => readFileSync(places.installed))
+  return {
+    installed: loader === null ? null : createHash('sha256').update(loader).digest('hex'),
+    built: orNull(() => ({file: places.initramfs, digest: readMark(places.initramfs)})),
+    booted: orNull(() => readFileSync(places.booted, 'latin1').trim()),
+  }
+}
+
+const MARK = 'loader.sha256'
+const MARK_PATH = `permafrost/${MARK}`
+
+// The "newc" archives an initramfs is made of: Documentation/driver-api/early-userspace/buffer-format.rst
+const MAGIC = '070701'
+const HEADER_BYTES = 110
+const FILE_SIZE_OFFSET = 54
+const NAME_SIZE_OFFSET = 94
+const FIELD_DIGITS = 8
+const ALIGNMENT = 4
+/** Archives are padded with zeros to as much as this. */
+const PADDING_BYTES = 512
+/** Microcode and the like are a handful of files. */
+const ENTRIES_MAXIMUM = 1000
+
+/** The mark among the archives that are not compressed, or null. Throws where there is no such file. */
+function readMark(file: string): string | null {
+  const fd = openSync(file, 'r')
+  try {
+    let offset = 0
+    for (let entry = 0; entry < ENTRIES_MAXIMUM; entry += 1) {
+      offset += countZeros(readAt(fd, offset, PADDING_BYTES))
+      const header = readAt(fd, offset, HEADER_BYTES).toString('latin1')
+      if (header.length < HEADER_BYTES || !header.startsWith(MAGIC)) return null
+      const nameBytes = readField(header, NAME_SIZE_OFFSET)
+      const fileBytes = readField(header, FILE_SIZE_OFFSET)
+      const contentOffset = align(offset + HEADER_BYTES + nameBytes)
+      if (nameBytes === MARK_PATH.length + 1 && readAt(fd, offset + HEADER_BYTES, nameBytes - 1).toString('latin1') === MARK_PATH) {
+        return readAt(fd, contentOffset, Math.min(fileBytes, PADDING_BYTES)).toString('latin1').trim()
+      }
+      offset = align(contentOffset + fileBytes)
+    }
+    return null
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function readField(header: string, offset: number): number {
+  return Number.parseInt(header.slice(offset, offset + FIELD_DIGITS), 16)
+}
+
+function countZeros(bytes: Buffer): number {
+  const first = bytes.findIndex((byte) => byte !== 0)
+  return first === -1 ? bytes.length : first
+}
+
+function align(offset: number): number {
+  return Math.ceil(offset / ALIGNMENT) * ALIGNMENT
+}
+
+/** As much as there is. */
+function readAt(fd: number, offset: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  return bytes.subarray(0, readSync(fd, bytes, 0, length, offset))
+}
+
+/** What is not there, or not to be read, is answered like that. */
+function orNull<Value>(read: () => Value): Value | null {
+  try {
+    return read()
+  } catch {
+    return null
+  }
+}
