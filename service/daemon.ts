@@ -8,8 +8,9 @@ import {polkitAuthority} from './bus/polkit.js'
 import {loadConfiguration, parseConfiguration} from './configuration/load.js'
 import {openConsole} from './edge/console.js'
 import {type Log, openJournal} from './edge/journal.js'
-import {openKeyboards} from './edge/keyboard.js'
+import {type Keyboards, openKeyboards} from './edge/keyboard.js'
 import {openServiceManager} from './edge/notify.js'
+import {openSerialConsoles} from './edge/serial-console.js'
 import {openSideDoor, type Refusal, SIDE_DOOR} from './edge/side-door.js'
 import {BusLostError, causeText, FileError} from './errors.js'
 import {type Machine, openMachine} from './machine.js'
@@ -46,7 +47,7 @@ async function serve(): Promise<number> {
     explainNeeded: async (pid) => explainNeeded(mergePolicyDirectories(), readProcessTable(), pid),
     log,
     openConsole,
-    openKeyboards: (onEscape) => openKeyboards(onEscape),
+    openKeyboards: openAllKeyboards,
   })
   // Before anything that may fail: what a killed daemon left has to be put back even without a bus.
   const recovery = attempts.recover()
@@ -71,6 +72,16 @@ async function serve(): Promise<number> {
   log.flush()
   await connection.close()
   return reason === 'terminated' ? 0 : 1
+}
+
+function openAllKeyboards(onEscape: () => void): Keyboards {
+  const all = [openKeyboards(onEscape), openSerialConsoles(onEscape)]
+  return {
+    count: all.reduce((sum, {count}) => sum + count, 0),
+    [Symbol.dispose]() {
+      for (const each of all) each[Symbol.dispose]()
+    },
+  }
 }
 
 /** Without it an abort has to come over the bus or from a keyboard. */

@@ -10,7 +10,7 @@ import {MachineError, UsageError} from './errors.js'
 import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
 import type {Network} from './network.js'
-import {isAlive, startQemu, pressKey, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
+import {isAlive, startQemu, pressKey, typeText, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
 const AGENT_PATIENCE_MS = 20_000
 const LOCK_PATIENCE_MS = 5_000
@@ -92,6 +92,7 @@ export class Machine {
       ...state,
       ...options,
       consoleLog: this.consoleLog,
+      consoleInput: this.#consoleInput,
       qemuLog: join(this.directory, 'qemu.log'),
       monitor: this.#monitor,
       agentPorts: this.#agentPorts
@@ -118,6 +119,10 @@ export class Machine {
 
   async unplug(disk: string): Promise<void> {
     await unplugDisk(this.#monitor, disk)
+  }
+
+  async type(text: string): Promise<void> {
+    await typeText(this.#consoleInput, text)
   }
 
   /** The console of all boots. */
@@ -152,6 +157,10 @@ export class Machine {
 
   get #monitor(): string {
     return join(this.#sockets, 'monitor')
+  }
+
+  get #consoleInput(): string {
+    return join(this.#sockets, 'console')
   }
 
   get #agentPorts(): string[] {

@@ -18,6 +18,8 @@ export interface QemuRequest {
   readonly disks: readonly Disk[]
   readonly network: Network | null
   readonly consoleLog: string
+  /** A socket: what is written to it is typed on the serial console. */
+  readonly consoleInput: string
   readonly qemuLog: string
   readonly monitor: string
   readonly agentPorts: readonly string[]
@@ -91,7 +93,8 @@ function qemuArguments(request: QemuRequest): string[] {
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-vga', 'none', '-nic', 'none',
     '-accel', 'tcg,thread=multi', '-cpu', PROCESSOR, '-smp', String(request.cpus), '-m', String(request.memoryMib),
     ...directBoot(request),
-    '-chardev', `file,id=console,path=${request.consoleLog},append=on`, '-serial', 'chardev:console',
+    '-chardev', `socket,id=console,path=${request.consoleInput},server=on,wait=off,logfile=${request.consoleLog},logappend=on`,
+    '-serial', 'chardev:console',
     '-chardev', `socket,id=monitor,path=${request.monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control',
     '-device', 'virtio-rng-pci', '-device', `virtio-serial-pci,max_ports=${portCount}`, ...ports, ...disks,
     ...(request.network === null ? [] : networkArguments(request.network))
@@ -192,6 +195,16 @@ async function askMonitor(monitor: string, question: object): Promise<void> {
   } finally {
     socket.destroy()
   }
+}
+
+/** Types on the machine's serial console; what it answers is in the console's log. */
+export async function typeText(consoleInput: string, text: string): Promise<void> {
+  const socket = connect(consoleInput)
+  socket.resume()
+  await new Promise<void>((resolve, reject) => {
+    socket.on('error', reject)
+    socket.end(text, resolve)
+  })
 }
 
 /** Follows the machine until it ends; the monitor knows a power-off from a reboot, such as after a panic. */

@@ -14,6 +14,7 @@ const HELD_MIB = 1300
 /** While everybody is frozen nothing can be asked, so that who aborts has to be kept with what it needs. */
 const WAYS = [
   {name: 'Esc is pressed on a keyboard', keeps: '', abort: async (where: ScratchMachine) => { await where.press('esc') }},
+  {name: 'Esc is typed on the serial console', keeps: '', abort: async (where: ScratchMachine) => { await where.type('\x1b') }},
   {
     name: "'permafrost abort' is run by who is kept, the bus standing still",
     keeps: 'permafrost-lab-agent.service',
