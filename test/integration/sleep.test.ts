@@ -86,6 +86,20 @@ test('goes on when a hook fails, and names it; does not run what cannot be run',
   t.deepEqual(hooks.calls(), ['one pre hibernate hibernate', 'one post hibernate hibernate'])
 })
 
+test('goes on when caches cannot be written out, as on a server that is gone, and says so', async (t) => {
+  const {bus, story} = await serve(t)
+  const programs = newHooks(t, ['one'])
+  writeFileSync(path.join(programs.directory, 'sync'), '#!/bin/sh\nexec sleep 30 2> /dev/null\n', {mode: 0o755})
+  const sleep = startSleep(t, bus.address, newHooks(t, []).directory, {
+    PATH: `${programs.directory}:${process.env['PATH'] ?? ''}`, PERMAFROST_SYNC_PATIENCE: '1',
+  })
+  await story.started()
+  story.finish({kind: 'resumed', figures: {}})
+  t.deepEqual(await sleep.ended, {
+    status: 0, stderr: 'Cannot write out all caches within 1 s: a device or server does not answer, ignoring\n',
+  })
+})
+
 test('refuses with 3 when there is no daemon', async (t) => {
   const bus = await startPrivateBus()
   t.teardown(() => bus.stop())
@@ -123,9 +137,9 @@ function newHooks(t: ExecutionContext, names: readonly string[]) {
   return {directory, calls}
 }
 
-function startSleep(t: ExecutionContext, address: string, hooks: string) {
+function startSleep(t: ExecutionContext, address: string, hooks: string, more: NodeJS.ProcessEnv = {}) {
   const child = spawn('units/sleep', [], {
-    env: {...process.env, DBUS_SYSTEM_BUS_ADDRESS: address, PERMAFROST_SLEEP_HOOKS: hooks},
+    env: {...process.env, DBUS_SYSTEM_BUS_ADDRESS: address, PERMAFROST_SLEEP_HOOKS: hooks, ...more},
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   t.teardown(() => child.kill('SIGKILL'))
