@@ -5,9 +5,12 @@
 #include "chunks.h"
 #include "merge-list.h"
 #include "regions.h"
+#include "stream.h"
 
 #include <fcntl.h>
+#include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static void print_id(const char *name, const u8 *id)
 {
@@ -111,24 +114,57 @@ static int discard(void *context, const u8 *bytes, u32 count,
 	return 0;
 }
 
+/* Is this the stream that the device gives leave to, and every bit of it right? */
+static int check_stream(const char *from, const struct superblock *superblock,
+			const struct header *header, struct reason *why)
+{
+	struct stream stream;
+	int result;
+	int fd = STDIN_FILENO;
+
+	if (strcmp(from, "-"))
+		fd = open(from, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return refuse(why, "cannot open '%s': %s", from,
+			      strerror(errno));
+	result = stream_begin(&stream, fd, from, why);
+	if (!result && memcmp(stream.image_id, superblock->image_id,
+			      sizeof(stream.image_id)))
+		result = refuse(why, "the stream is that of another image");
+	if (!result)
+		result = stream_run(&stream, superblock, header, discard, NULL,
+				    why);
+	if (fd != STDIN_FILENO)
+		close(fd);
+	return result;
+}
+
 static int check_image(const struct disk *disk,
 		       const struct superblock *superblock,
 		       const struct inspection *inspection, struct reason *why)
 {
+	const bool is_away = superblock_is(superblock, STATE_AWAY);
+	struct superblock elsewhere = *superblock;
 	struct chunk_times times;
 	struct header header = { 0 };
 	int result;
 
+	/* Chunks lie in the image area of the stream, which has no end. */
+	if (is_away)
+		elsewhere.image_area_bytes = QUANTITY_END;
 	result = superblock_check_layout(superblock, disk, why);
 	if (!result)
-		result = header_read(&header, disk, superblock, why);
+		result = header_read(&header, disk, &elsewhere, why);
 	if (!result)
 		print_header(&header);
 	if (!result && !inspection->is_foreign)
 		result = header_check_kernel(&header, why);
 	if (!result && !inspection->is_foreign)
 		result = regions_check(&header, 0, why);
-	if (!result && inspection->is_verifying)
+	if (!result && is_away && inspection->from)
+		result = check_stream(inspection->from, superblock, &header,
+				      why);
+	if (!result && !is_away && inspection->is_verifying)
 		result = chunks_run(disk, superblock, &header, discard, NULL,
 				    &times, why);
 	header_free(&header);
@@ -155,8 +191,9 @@ static int check_disk(const struct disk *disk,
 			      disk->path, superblock.state);
 	if (print_merges(disk, &superblock, why))
 		return -1;
-	/* Only these two states promise that there is an image. */
+	/* Only these states promise that there is an image. */
 	if (!superblock_is(&superblock, STATE_VALID) &&
+	    !superblock_is(&superblock, STATE_AWAY) &&
 	    !superblock_is(&superblock, STATE_RESUMING))
 		return 0;
 	return check_image(disk, &superblock, inspection, why);

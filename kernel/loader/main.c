@@ -6,6 +6,7 @@
 #include "inspect.h"
 #include "merge.h"
 #include "resume.h"
+#include "resume-stream.h"
 #include "say.h"
 #include "types.h"
 #include "wrap.h"
@@ -22,20 +23,24 @@ enum exit_status {
 #define WAIT_SECONDS_MAX 3600U
 
 static const char usage[] =
-	"Usage: permafrost-loader resume [--early] [--device DEVICE]\n"
+	"Usage: permafrost-loader resume [--early] [--device DEVICE] [--from FILE|-]\n"
+	"       permafrost-loader awaits\n"
 	"       permafrost-loader merge [--wait SECONDS] [--device DEVICE]\n"
 	"       permafrost-loader wrap DEVICE...\n"
-	"       permafrost-loader inspect [--verify] [--foreign] DEVICE|FILE...\n"
+	"       permafrost-loader inspect [--verify] [--foreign] [--from FILE|-] DEVICE|FILE...\n"
 	"\n"
 	"resume   Finds a valid image, checks it and continues it. Returns 0 when there\n"
 	"         is none or it is refused, and the ordinary boot goes on. --early leaves\n"
 	"         everything to a later call unless all that it needs is there already.\n"
+	"         --from continues one that comes as a stream; 1 when it was refused.\n"
+	"awaits   0 when the image of a spare device went elsewhere as a stream.\n"
 	"merge    Writes back what a power cut kept from being written back when a\n"
 	"         hibernation was rolled back; 1 when not all of it could be.\n"
 	"wrap     Puts a device-mapper device over each block device and prints the paths\n"
 	"         to mount; 1 when one could not be wrapped.\n"
 	"inspect  Prints what is on a device; --verify reads all of it, --foreign does not\n"
-	"         compare it with this machine. 1 when something is wrong.\n"
+	"         compare it with this machine, --from reads the stream of an image that\n"
+	"         went elsewhere. 1 when something is wrong.\n"
 	"\n"
 	"Example: permafrost-loader inspect --verify /dev/disk/by-id/virtio-spare\n";
 
@@ -47,7 +52,7 @@ static int print_usage(FILE *to, enum exit_status status)
 
 static int run_resume(int count, char *const arguments[])
 {
-	const char *device = NULL;
+	const char *device = NULL, *from = NULL;
 	bool is_early = false;
 
 	for (; count; count--, arguments++) {
@@ -56,13 +61,28 @@ static int run_resume(int count, char *const arguments[])
 		} else if (count > 1 && !strcmp(arguments[0], "--device")) {
 			device = *++arguments;
 			count--;
+		} else if (count > 1 && !strcmp(arguments[0], "--from")) {
+			from = *++arguments;
+			count--;
 		} else {
 			return print_usage(stderr, EXIT_USAGE);
 		}
 	}
+	if (from && (device || is_early))
+		return print_usage(stderr, EXIT_USAGE);
 	say_to_kernel_log();
+	if (from)
+		return resume_from(from) ? EXIT_NOT_ALL : EXIT_GO_ON;
 	resume(device, is_early);
 	return EXIT_GO_ON;
+}
+
+static int run_awaits(int count, char *const arguments[])
+{
+	(void)arguments;
+	if (count)
+		return print_usage(stderr, EXIT_USAGE);
+	return resume_awaits_stream() ? EXIT_GO_ON : EXIT_NOT_ALL;
 }
 
 static int run_merge(int count, char *const arguments[])
@@ -100,12 +120,16 @@ static int run_inspect(int count, char *const arguments[])
 	int status = EXIT_GO_ON;
 
 	for (; count && arguments[0][0] == '-'; count--, arguments++) {
-		if (!strcmp(arguments[0], "--verify"))
+		if (!strcmp(arguments[0], "--verify")) {
 			inspection.is_verifying = true;
-		else if (!strcmp(arguments[0], "--foreign"))
+		} else if (!strcmp(arguments[0], "--foreign")) {
 			inspection.is_foreign = true;
-		else
+		} else if (count > 1 && !strcmp(arguments[0], "--from")) {
+			inspection.from = *++arguments;
+			count--;
+		} else {
 			return print_usage(stderr, EXIT_USAGE);
+		}
 	}
 	if (!count)
 		return print_usage(stderr, EXIT_USAGE);
@@ -122,6 +146,7 @@ int main(int argc, char *argv[])
 		int (*run)(int count, char *const arguments[]);
 	} verbs[] = {
 		{ "resume", run_resume },
+		{ "awaits", run_awaits },
 		{ "merge", run_merge },
 		{ "wrap", run_wrap },
 		{ "inspect", run_inspect },

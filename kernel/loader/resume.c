@@ -8,6 +8,7 @@
  *   makes it "aborted", since the ordinary boot is about to change the file
  *   systems it belongs to.
  * - "resuming" is on the disk before the jump, so no image is resumed twice.
+ * - An image that went elsewhere had its chance before: resume-stream.c.
  * - No image is resumed beside merges that have not ended: merge.c.
  * - An early try, before all devices are there, resumes when nothing is missing
  *   and else leaves everything, messages too, to the one that follows.
@@ -68,6 +69,9 @@ static void settle_state(const char *path, const struct superblock *superblock)
 		refuse(&why, "saving the image on '%s' was interrupted", path);
 	} else if (superblock_is(superblock, STATE_RESUMING)) {
 		refuse(&why, "a resume from '%s' was tried before and did not finish",
+		       path);
+	} else if (superblock_is(superblock, STATE_AWAY)) {
+		refuse(&why, "the image of '%s' went elsewhere as a stream and was not brought back",
 		       path);
 	} else if (!superblock_has_known_state(superblock)) {
 		refuse(&why, "the image on '%s' is in the unknown state '%s'",
@@ -137,7 +141,7 @@ static const struct candidate *choose(const struct candidates *candidates)
 	return newest;
 }
 
-static bool is_told_not_to(void)
+bool resume_is_forbidden(void)
 {
 	static const char separators[] = " \t\n";
 	char line[4096];
@@ -211,8 +215,7 @@ static int check_image(const struct disk *disk,
 	return result;
 }
 
-/* File systems that are half written back are not those of the image. */
-static int check_merges(const struct disk *disk,
+int resume_check_merges(const struct disk *disk,
 			const struct superblock *superblock,
 			struct reason *why)
 {
@@ -236,7 +239,7 @@ static void try_image(const struct candidate *candidate, bool is_early)
 	bool is_left_for_later = is_early;
 
 	if (!disk_open(&disk, candidate->path, O_RDWR | O_EXCL, &why)) {
-		if (!check_merges(&disk, superblock, &why) &&
+		if (!resume_check_merges(&disk, superblock, &why) &&
 		    !check_image(&disk, superblock, &header,
 				 is_early ? 0 : DEVICE_WAIT_SECONDS, &why)) {
 			say("resuming from '%s', %llu MiB", candidate->path,
@@ -261,12 +264,12 @@ void resume(const char *device, bool is_early)
 		look_at(&candidates, device);
 	else
 		devices_scan(look_at, &candidates);
-	if (is_early && (candidates.count != 1 || is_told_not_to()))
+	if (is_early && (candidates.count != 1 || resume_is_forbidden()))
 		return;
 	if (!candidates.count)
 		return;
 	candidate = choose(&candidates);
-	if (is_told_not_to())
+	if (resume_is_forbidden())
 		reject(candidate->path, "'noresume' on the kernel command line");
 	else
 		try_image(candidate, is_early);

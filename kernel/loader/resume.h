@@ -2,7 +2,7 @@
 #ifndef LOADER_RESUME_H
 #define LOADER_RESUME_H
 
-#include <stdbool.h>
+#include "superblock.h"
 
 /*
  * Resumes the valid image of the device, or of any device when it is NULL.
@@ -11,5 +11,13 @@
  * still be missing, resumes or leaves everything as it is.
  */
 void resume(const char *device, bool is_early);
+
+/* Does the kernel command line have 'noresume'? */
+bool resume_is_forbidden(void);
+
+/* File systems that are half written back are not those of the image. */
+int resume_check_merges(const struct disk *disk,
+			const struct superblock *superblock,
+			struct reason *why);
 
 #endif

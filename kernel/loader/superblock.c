@@ -50,9 +50,9 @@ static void decode(const u8 *sector, struct superblock *to)
 	to->stream_bytes = read_le64(sector + AT_STREAM_BYTES);
 }
 
-static enum superblock_kind examine(const u8 *sector, const struct disk *disk,
-				    struct superblock *superblock,
-				    struct reason *why)
+enum superblock_kind superblock_decode(const u8 *sector, const char *name,
+				       struct superblock *superblock,
+				       struct reason *why)
 {
 	u32 version;
 
@@ -62,12 +62,11 @@ static enum superblock_kind examine(const u8 *sector, const struct disk *disk,
 	if (version != SUPERBLOCK_VERSION ||
 	    read_le32(sector + AT_SUPERBLOCK_BYTES) != SUPERBLOCK_BYTES) {
 		refuse(why, "'%s' has image format version %u, this loader knows version %u",
-		       disk->path, version, SUPERBLOCK_VERSION);
+		       name, version, SUPERBLOCK_VERSION);
 		return SUPERBLOCK_FOREIGN;
 	}
 	if (XXH64(sector, AT_DIGEST, 0) != read_le64(sector + AT_DIGEST)) {
-		refuse(why, "the superblock of '%s' has a wrong digest",
-		       disk->path);
+		refuse(why, "the superblock of '%s' has a wrong digest", name);
 		return SUPERBLOCK_FOREIGN;
 	}
 	decode(sector, superblock);
@@ -92,7 +91,7 @@ enum superblock_kind superblock_read(const struct disk *disk,
 	/* A disk that cannot be read, such as an empty drive, has no image. */
 	sector = disk_read_span(disk, buffer, 0, SUPERBLOCK_BYTES, why);
 	if (sector)
-		kind = examine(sector, disk, superblock, why);
+		kind = superblock_decode(sector, disk->path, superblock, why);
 	pages_free(buffer, capacity);
 	return kind;
 }
@@ -100,7 +99,7 @@ enum superblock_kind superblock_read(const struct disk *disk,
 bool superblock_has_known_state(const struct superblock *superblock)
 {
 	static const char *const known[] = {
-		STATE_EMPTY, STATE_WRITING, STATE_VALID,
+		STATE_EMPTY, STATE_WRITING, STATE_VALID, STATE_AWAY,
 		STATE_RESUMING, STATE_RESUMED, STATE_ABORTED,
 	};
 
@@ -185,7 +184,8 @@ int superblock_set_state(const struct disk *disk, const char *state,
 		return refuse(why, "out of memory");
 	if (!disk_read_span(disk, buffer, 0, disk->sector_bytes, why))
 		goto free_buffer;
-	if (examine(buffer, disk, &ignored, why) != SUPERBLOCK_READ) {
+	if (superblock_decode(buffer, disk->path, &ignored, why) !=
+	    SUPERBLOCK_READ) {
 		refuse(why, "the superblock of '%s' changed meanwhile",
 		       disk->path);
 		goto free_buffer;

@@ -13,6 +13,7 @@
 #define STATE_EMPTY "empty"
 #define STATE_WRITING "writing"
 #define STATE_VALID "valid"
+#define STATE_AWAY "away"
 #define STATE_RESUMING "resuming"
 #define STATE_RESUMED "resumed"
 #define STATE_ABORTED "aborted"
@@ -43,6 +44,11 @@ enum superblock_kind {
 enum superblock_kind superblock_read(const struct disk *disk,
 				     struct superblock *superblock,
 				     struct reason *why);
+
+/* The same of the 512 bytes themselves; name says where they are from. */
+enum superblock_kind superblock_decode(const u8 *sector, const char *name,
+				       struct superblock *superblock,
+				       struct reason *why);
 
 static inline bool superblock_is(const struct superblock *superblock,
 				 const char *state)

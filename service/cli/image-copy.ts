@@ -47,7 +47,7 @@ async function send(source: string, superblock: Superblock, signal: AbortSignal)
   if (chunks.some(({offset, storedBytes}) => offset + storedBytes > areaBytes)) throw new ImageError(source, 'it has chunks behind its header section')
   const {imageId, streamBytes, storedBytes, createdUnixSeconds} = superblock
   const opening = {imageId, streamBytes}
-  await using session = await StreamSession.open({output: outputTo(STANDARD_OUTPUT), digest, opening, name: 'standard output'})
+  await using session = new StreamSession({output: outputTo(STANDARD_OUTPUT), digest, opening, name: 'standard output'})
   while (areaBytes > session.reservedBytes) {
     signal.throwIfAborted()
     const bytes = Math.min(PIECE_BYTES, areaBytes - session.reservedBytes)
@@ -110,7 +110,7 @@ class Arrival implements PieceTarget, AsyncDisposable {
   }
 
   async open({imageId}: {readonly imageId: string}): Promise<void> {
-    this.#session = await this.#spare.begin(imageId)
+    this.#session = await this.#spare.begin({imageId})
   }
 
   async take(bytes: Buffer): Promise<void> {

@@ -29,6 +29,7 @@ export async function verify(source: string, signal: AbortSignal): Promise<Verif
   if ((await device.sizeBytes()) < superblock.deviceBytes) {
     throw new ImageError(source, `it is shorter than the ${superblock.deviceBytes} bytes of its device`)
   }
+  if (superblock.state === 'away') throw new ImageError(source, 'its image went elsewhere as a stream; verify that')
   const header = await verifyImage({source: device, superblock, digest, lz4: loadLz4(), where: source}, signal)
   return {source, isStream: false, superblock, contents: describeHeader(header)}
 }

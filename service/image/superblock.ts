@@ -9,10 +9,11 @@ import type {Digest} from './digest.js'
  * - empty: boots as usual, says nothing.
  * - writing: boots as usual, says that saving was interrupted, sets aborted.
  * - valid: resumes, or says why it must not.
+ * - away: resumes where the stream of this very image is brought to the loader; else says so, sets aborted.
  * - resuming: boots as usual, says that a resume did not finish, sets aborted.
  * - resumed, aborted: boots as usual, says nothing.
  */
-export const IMAGE_STATES = ['empty', 'writing', 'valid', 'resuming', 'resumed', 'aborted'] as const
+export const IMAGE_STATES = ['empty', 'writing', 'valid', 'away', 'resuming', 'resumed', 'aborted'] as const
 export type ImageState = (typeof IMAGE_STATES)[number]
 
 export const SUPERBLOCK_BYTES = 512
@@ -165,8 +166,11 @@ function checkAreas(superblock: Superblock, where: string): void {
   if (cowAreaOffset < BLOCK || (imageAreaOffset < cowEnd && cowAreaOffset < imageEnd)) {
     throw new ImageError(where, 'the areas of the superblock overlap')
   }
-  if (superblock.state === 'valid' || superblock.state === 'resuming') checkHeaderPlace(superblock, where)
+  if (HAVE_HEADER.includes(superblock.state)) checkHeaderPlace(superblock, where)
 }
+
+/** States that promise a header section. */
+const HAVE_HEADER: readonly ImageState[] = ['valid', 'away', 'resuming']
 
 function checkHeaderPlace(superblock: Superblock, where: string): void {
   const {headerOffset, headerBytes, imageAreaOffset, imageAreaBytes} = superblock

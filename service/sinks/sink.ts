@@ -17,9 +17,16 @@ export interface ImageSink {
   /** What was measured while the last image was saved, as its header says; throws when it cannot be read. */
   readFigures(): Promise<Readonly<Record<string, string>>>
   /** From here on there is no valid image: the state is "writing", and flushed. */
-  begin(): Promise<ImageSession>
+  begin(options?: BeginOptions): Promise<ImageSession>
   /** Says of the image that was there what has become of it. Flushed when it returns. */
   mark(state: 'resumed' | 'aborted'): Promise<void>
+}
+
+export interface BeginOptions {
+  /** That of an image that is copied; a new one has its own. */
+  readonly imageId?: string
+  /** Nobody who has stopped taking the image is waited for after this. */
+  readonly signal?: AbortSignal
 }
 
 export interface SinkSummary {

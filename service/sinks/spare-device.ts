@@ -4,12 +4,13 @@ import type {Files} from '../edge/files.js'
 import {ImageError, NoSpareDeviceError, SinkError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
 import {decodeMergeList, encodeMergeList, MERGE_LIST_BYTES, MERGE_LIST_OFFSET, type MergeList} from '../image/merge-list.js'
-import {readHeader} from '../image/read.js'
+import {decodeHeader} from '../image/header.js'
+import {readHeaderBytes} from '../image/read.js'
 import {decodeSuperblock, FORMAT_VERSION, formatVersionOf, hasMagic, NO_ID, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
 import {openSignatures, type FindSignature} from './signature.js'
-import type {CowArea, CowSpace, ImageSession, ImageSink, MergeNotes, SinkSummary} from './sink.js'
+import type {BeginOptions, CowArea, CowSpace, ImageSession, ImageSink, MergeNotes, SinkSummary} from './sink.js'
 import {attempt, openExclusive, openShared, readSuperblock, writeSuperblock} from './spare-access.js'
 import {SpareSession} from './spare-session.js'
 
@@ -65,8 +66,7 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
     await using source = await openShared(path)
     const {digest} = this.#tools
     const superblock = await readSuperblock(source, path, digest)
-    const {figures} = await readHeader({source, superblock, digest, where: path})
-    return figures
+    return decodeHeader(await readHeaderBytes({source, superblock, digest, where: path}), path).figures
   }
 
   async readSuperblock(): Promise<Superblock> {
@@ -83,15 +83,23 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
     return {device, offsetBytes: superblock.cowAreaOffset, bytes: superblock.cowAreaBytes}
   }
 
-  /** `imageId` is that of an image that is copied here; a new one has its own. */
-  async begin(imageId: string = randomBytes(16).toString('hex')): Promise<ImageSession> {
+  async begin({imageId = newImageId()}: BeginOptions = {}): Promise<ImageSession> {
+    return await this.#begin(imageId, 'valid')
+  }
+
+  /** For an image that goes elsewhere: when it is complete, only its header section is here. */
+  async beginAway(imageId: string): Promise<ImageSession> {
+    return await this.#begin(imageId, 'away')
+  }
+
+  async #begin(imageId: string, becomes: 'valid' | 'away'): Promise<ImageSession> {
     const path = this.#requirePath()
     const device = await openShared(path)
     try {
       const former = await readSuperblock(device, path, this.#tools.digest)
       const superblock = {...withoutImage(former, 'writing'), imageId}
       await writeSuperblock(device, path, superblock, this.#tools.digest)
-      return new SpareSession({path, device, superblock, digest: this.#tools.digest})
+      return new SpareSession({path, device, superblock, digest: this.#tools.digest, becomes})
     } catch (error) {
       await device[Symbol.asyncDispose]()
       throw error
@@ -193,6 +201,10 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
     const former = await readSuperblock(device, path, this.#tools.digest)
     await writeSuperblock(device, path, change(former), this.#tools.digest)
   }
+}
+
+export function newImageId(): string {
+  return randomBytes(16).toString('hex')
 }
 
 /** `setup` leaves a MiB; a device laid out by others may not. */

@@ -7,14 +7,18 @@ import type {CompletedImage, ImageSession} from './sink.js'
 import {attempt, writeSuperblock} from './spare-access.js'
 
 /** Kept free behind the chunks: the header of an image of 120 GiB. */
-const HEADER_ROOM_BYTES = 4 * 2 ** 20
+export const HEADER_ROOM_BYTES = 4 * 2 ** 20
 
-/** Chunks go one behind the other from the start of the image area, the header section behind them. */
+/**
+ * Chunks go one behind the other from the start of the image area, the header section behind them. Of an image
+ * that goes elsewhere there is only the header section, with room for nothing else: see AwaySink.
+ */
 export class SpareSession implements ImageSession {
   readonly #path: string
   readonly #device: DirectDevice
   readonly #superblock: Superblock
   readonly #digest: Digest
+  readonly #becomes: 'valid' | 'away'
   #nextOffset = 0
 
   constructor(parts: {
@@ -22,11 +26,14 @@ export class SpareSession implements ImageSession {
     readonly device: DirectDevice
     readonly superblock: Superblock
     readonly digest: Digest
+    /** What a complete image is. */
+    readonly becomes: 'valid' | 'away'
   }) {
     this.#path = parts.path
     this.#device = parts.device
     this.#superblock = parts.superblock
     this.#digest = parts.digest
+    this.#becomes = parts.becomes
   }
 
   get freeBytes(): number {
@@ -46,7 +53,8 @@ export class SpareSession implements ImageSession {
   }
 
   async complete(image: CompletedImage): Promise<void> {
-    if (alignUp(image.header.length) > this.freeBytes + HEADER_ROOM_BYTES) throw this.#isFull()
+    const roomBytes = this.#becomes === 'away' ? HEADER_ROOM_BYTES : this.freeBytes + HEADER_ROOM_BYTES
+    if (alignUp(image.header.length) > roomBytes) throw this.#isFull()
     const headerOffset = this.#superblock.imageAreaOffset + this.#nextOffset
     await attempt('write the image to', this.#path, async () => {
       await this.#device.writePadded(image.header, headerOffset)
@@ -57,7 +65,7 @@ export class SpareSession implements ImageSession {
       this.#path,
       {
         ...this.#superblock,
-        state: 'valid',
+        state: this.#becomes,
         headerOffset,
         headerBytes: image.header.length,
         headerDigest: this.#digest.ofBytes(image.header),

@@ -16,7 +16,8 @@ export interface StreamSessionParts {
 
 /**
  * An image into something that can only be written in order. Pieces may be written in any order, as on a disk; each
- * waits for those before it. Until `complete` has written the last frame every reader refuses the stream as cut short.
+ * waits for those before it. Nothing is written before the first; until `complete` has written the last frame every
+ * reader refuses the stream as cut short.
  */
 export class StreamSession implements ImageSession {
   readonly freeBytes = Number.POSITIVE_INFINITY
@@ -24,15 +25,10 @@ export class StreamSession implements ImageSession {
   readonly #waiting = new Map<number, () => void>()
   #reservedBytes = 0
   #writtenBytes = 0
+  #isOpen = false
   #failure: SinkError | null = null
 
-  static async open(parts: StreamSessionParts): Promise<StreamSession> {
-    const session = new StreamSession(parts)
-    await session.#append(encodeOpening(parts.opening, parts.digest))
-    return session
-  }
-
-  private constructor(parts: StreamSessionParts) {
+  constructor(parts: StreamSessionParts) {
     this.#parts = parts
   }
 
@@ -95,6 +91,8 @@ export class StreamSession implements ImageSession {
   }
 
   async #appendFrame(kind: FrameKind, payload: Buffer, offset: number, payloadDigest: bigint): Promise<void> {
+    if (!this.#isOpen) await this.#append(encodeOpening(this.#parts.opening, this.#parts.digest))
+    this.#isOpen = true
     await this.#append(encodeFrame({kind, payloadBytes: payload.length, offset, payloadDigest}, this.#parts.digest))
     await this.#append(payload)
   }
@@ -103,9 +101,12 @@ export class StreamSession implements ImageSession {
     try {
       await this.#parts.output.append(bytes)
     } catch (cause) {
-      const reason = causeText(cause) === 'EPIPE' ? new Error('whoever read it has gone') : cause
+      const reason = GONE.includes(causeText(cause)) ? new Error('whoever read it has gone') : cause
       this.#failure = new SinkError('write the image to', this.#parts.name, {cause: reason})
       throw this.#failure
     }
   }
 }
+
+/** What writing to somebody fails with who does not read any more. */
+const GONE: readonly string[] = ['EPIPE', 'ECONNRESET']

@@ -110,6 +110,9 @@ function decideState(before: ImageState, hasLeftovers: boolean): 'resumed' | 'ab
       return hasLeftovers ? 'resumed' : 'aborted'
     case 'valid':
       return hasLeftovers ? 'aborted' : null
+    // Only the loader resumes it; here file systems are mounted, or even on snapshots.
+    case 'away':
+      return 'aborted'
     case 'empty':
     case 'resumed':
     case 'aborted':

@@ -76,7 +76,7 @@ test('when the reader has gone, everybody who waits hears of it, and the image i
   const append = async (): Promise<void> => {
     if (count++ > 1) throw Object.assign(new Error('write EPIPE'), {code: 'EPIPE', syscall: 'write'})
   }
-  const session = await StreamSession.open({output: {append}, digest, opening: {imageId: IMAGE_ID, streamBytes: 0}, name: 'pipe'})
+  const session = new StreamSession({output: {append}, digest, opening: {imageId: IMAGE_ID, streamBytes: 0}, name: 'pipe'})
   const writes = PIECES.map((piece) => ({piece, offset: session.reserve(piece.length)})).reverse()
   const outcomes = await Promise.allSettled(writes.map(({piece, offset}) => session.write(piece, offset)))
   t.deepEqual(outcomes.map(({status}) => status), ['rejected', 'rejected', 'rejected'])
@@ -105,7 +105,7 @@ function header(): ImageHeader {
 async function write(order: readonly number[]): Promise<Buffer> {
   const written: Buffer[] = []
   const output = {append: async (bytes: Buffer) => void written.push(Buffer.from(bytes))}
-  const session = await StreamSession.open({output, digest, opening: {imageId: IMAGE_ID, streamBytes: STREAM_BYTES}, name: 'pipe'})
+  const session = new StreamSession({output, digest, opening: {imageId: IMAGE_ID, streamBytes: STREAM_BYTES}, name: 'pipe'})
   const places = PIECES.map((piece) => session.reserve(piece.length))
   await Promise.all(order.map((index) => session.write(PIECES[index] ?? Buffer.alloc(0), places[index] ?? 0)))
   const encoded = encodeHeader(header())

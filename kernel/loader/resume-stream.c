@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Resuming from a stream that a script brings:
+ *
+ * - The spare device says which image may be resumed, "away", and has its header
+ *   section: kernel, file systems and the digest of every chunk are judged before
+ *   the first chunk comes. A stream that no spare device gives leave to is
+ *   nobody's, whatever is in it.
+ * - The leave is taken back, "resuming", before the jump and after all of the
+ *   stream held, so that no image is resumed twice, even from a medium that
+ *   cannot be written.
+ * - A stream that is refused before leaves "away" alone, since the next source
+ *   may be better. Where none is, the ordinary resume makes it "aborted".
+ */
+#include "resume-stream.h"
+
+#include "clock.h"
+#include "devices.h"
+#include "regions.h"
+#include "restore.h"
+#include "resume.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define DEVICE_WAIT_SECONDS 10U
+
+/* What the devices say of one image, or of any when there is no stream yet. */
+struct search {
+	const u8 *image_id;
+	char path[DEVICE_PATH_BYTES];
+	struct superblock superblock;
+	char other_state[STATE_BYTES + 1];
+};
+
+static void look_at(void *context, const char *path)
+{
+	struct search *search = context;
+	struct superblock superblock;
+	enum superblock_kind kind;
+	struct reason ignored;
+	struct disk disk;
+
+	if (disk_open(&disk, path, O_RDONLY, &ignored))
+		return;
+	kind = superblock_read(&disk, &superblock, &ignored);
+	disk_close(&disk);
+	if (kind != SUPERBLOCK_READ)
+		return;
+	if (search->image_id && memcmp(superblock.image_id, search->image_id,
+				       sizeof(superblock.image_id)))
+		return;
+	if (!superblock_is(&superblock, STATE_AWAY)) {
+		memcpy(search->other_state, superblock.state,
+		       sizeof(search->other_state));
+		return;
+	}
+	search->superblock = superblock;
+	snprintf(search->path, sizeof(search->path), "%s", path);
+}
+
+bool resume_awaits_stream(void)
+{
+	struct search search = { 0 };
+
+	devices_scan(look_at, &search);
+	return search.path[0];
+}
+
+static int find_leave(struct search *search, struct reason *why)
+{
+	devices_scan(look_at, search);
+	if (search->path[0])
+		return 0;
+	if (search->other_state[0])
+		return refuse(why, "the spare device of this image says '%s', so it may not be resumed",
+			      search->other_state);
+	return refuse(why, "no spare device says that this image may be resumed");
+}
+
+static int check_image(const struct disk *disk,
+		       const struct superblock *superblock,
+		       struct header *header, struct reason *why)
+{
+	struct superblock elsewhere = *superblock;
+
+	if (superblock_check_layout(superblock, disk, why))
+		return -1;
+	/* Chunks lie in the image area of the stream, which has no end. */
+	elsewhere.image_area_bytes = QUANTITY_END;
+	if (header_read(header, disk, &elsewhere, why) ||
+	    header_check_kernel(header, why))
+		return -1;
+	return regions_check(header, DEVICE_WAIT_SECONDS, why);
+}
+
+/* Returns only when the image was refused. */
+static int load_and_jump(const struct stream *stream, const struct disk *disk,
+			 const struct superblock *superblock,
+			 const struct header *header, struct reason *why)
+{
+	const u64 start = clock_ns();
+	struct restore restore;
+	int result;
+
+	if (restore_open(&restore, why))
+		return -1;
+	result = stream_run(stream, superblock, header, restore_feed, &restore,
+			    why);
+	if (result) {
+		restore_close(&restore);
+		return result;
+	}
+	say("loaded %llu MiB (%llu MiB stored) from '%s' in %.1f s",
+	    (unsigned long long)(superblock->stream_bytes / MIB),
+	    (unsigned long long)(superblock->stored_bytes / MIB), stream->name,
+	    ns_to_seconds(clock_ns() - start));
+	result = superblock_set_state(disk, STATE_RESUMING, why);
+	if (!result)
+		result = restore_freeze(&restore, why);
+	if (!result)
+		result = restore_jump(&restore, why);
+	restore_close(&restore);
+	return result;
+}
+
+static int resume_stream(const struct stream *stream, struct reason *why)
+{
+	struct search search = { .image_id = stream->image_id };
+	struct header header = { 0 };
+	struct disk disk;
+	int result;
+
+	if (find_leave(&search, why) ||
+	    disk_open(&disk, search.path, O_RDWR | O_EXCL, why))
+		return -1;
+	result = resume_check_merges(&disk, &search.superblock, why);
+	if (!result)
+		result = check_image(&disk, &search.superblock, &header, why);
+	if (!result) {
+		say("resuming from '%s' with leave of '%s', %llu MiB",
+		    stream->name, search.path,
+		    (unsigned long long)(search.superblock.stream_bytes / MIB));
+		result = load_and_jump(stream, &disk, &search.superblock,
+				       &header, why);
+	}
+	header_free(&header);
+	disk_close(&disk);
+	return result;
+}
+
+int resume_from(const char *source)
+{
+	const bool is_standard_input = !strcmp(source, "-");
+	struct stream stream;
+	struct reason why;
+	int fd = STDIN_FILENO;
+
+	if (resume_is_forbidden()) {
+		say("not resuming: 'noresume' on the kernel command line");
+		return -1;
+	}
+	if (!is_standard_input)
+		fd = open(source, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		refuse(&why, "cannot open '%s': %s", source, strerror(errno));
+	else if (!stream_begin(&stream, fd,
+			       is_standard_input ? "standard input" : source,
+			       &why))
+		resume_stream(&stream, &why);
+	if (fd > STDIN_FILENO)
+		close(fd);
+	say("not resuming: %s", why.text);
+	return -1;
+}

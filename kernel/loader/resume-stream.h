@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef LOADER_RESUME_STREAM_H
+#define LOADER_RESUME_STREAM_H
+
+#include "types.h"
+
+/*
+ * Resumes the image that comes from a file or device in its stream form, or,
+ * as "-", from standard input. Returns, with -1, only when it was refused;
+ * why has been said, and another source may be tried.
+ */
+int resume_from(const char *source);
+
+/* Is there a spare device whose image went elsewhere as a stream? */
+bool resume_awaits_stream(void);
+
+#endif
