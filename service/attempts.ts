@@ -1,4 +1,4 @@
-import {type Explanation, type FigureTable, type Manager, type ManagerProperties, type CheckRow, type NeededRow} from './bus/interface.js'
+import {type Explanation, type FigureTable, type Manager, type ManagerProperties, type CheckRow, type NeededRow, type SnapshotOrder} from './bus/interface.js'
 import {type Console} from './edge/console.js'
 import {type Log} from './edge/journal.js'
 import {type Keyboards} from './edge/keyboard.js'
@@ -6,10 +6,13 @@ import {formatProgress, percent} from './edge/progress.js'
 import {AbortedError, BusyError, causeText, FailedError, NothingToAbortError, PermafrostError} from './errors.js'
 import {type HibernateOutcome, type HibernateRequest, type StoryState} from './stories/hibernate.js'
 import {type Progress} from './stories/progress.js'
+import {type SnapshotOutcome, type SnapshotRequest} from './stories/snapshot.js'
 
 export interface AttemptParts {
   /** Throws a refusal when nothing was changed. */
   readonly hibernate: (request: HibernateRequest) => Promise<HibernateOutcome>
+  /** Throws a refusal when nothing was changed. */
+  readonly snapshot: (request: SnapshotRequest, order: SnapshotOrder) => Promise<SnapshotOutcome>
   /** Ends when nothing of an earlier attempt is left, with a sentence where there was something. */
   readonly recover: () => Promise<string | null>
   readonly check: () => Promise<readonly CheckRow[]>
@@ -39,18 +42,21 @@ const TOO_LATE: Readonly<Record<string, string>> = {
   resuming: 'the machine has been resumed already',
 }
 const UNDER_WAY = 'a hibernation is already under way'
+const SNAPSHOT_UNDER_WAY = 'a snapshot is already being taken'
 
 /**
- * One hibernation at a time, and what can be seen of it from outside.
+ * One hibernation or snapshot at a time, and what can be seen of it from outside.
  * - From `freezing` until the story has ended nothing is written to the bus, unless the bus is kept running.
- * - Esc on a keyboard aborts from `freezing` on: before, other programs have uses for it.
+ * - Esc on a keyboard aborts from `freezing` on, until everybody runs again: then other programs have uses for it.
  * - A story that has begun is always waited for, whatever becomes of the caller or the bus.
  */
 export class Attempts implements Manager {
   readonly #parts: AttemptParts
   #presenter: Presenter | null = null
   #keyboards: Keyboards | null = null
-  #running: {readonly controller: AbortController, readonly done: Promise<void>} | null = null
+  #running: {readonly controller: AbortController, readonly done: Promise<void>, readonly activity: string} | null = null
+  /** The image is saved while everybody runs: the console is theirs. */
+  #isRunningOn = false
   #recovery: Promise<void> = Promise.resolve()
   #checking: Promise<readonly CheckRow[]> | null = null
   #properties: ManagerProperties = {
@@ -77,10 +83,25 @@ export class Attempts implements Manager {
   }
 
   async hibernate(): Promise<void> {
-    if (this.#running !== null) throw new BusyError(UNDER_WAY)
+    await this.#attempt(UNDER_WAY, (request) => this.#parts.hibernate(request))
+  }
+
+  async snapshot(order: SnapshotOrder): Promise<void> {
+    await this.#attempt(SNAPSHOT_UNDER_WAY, (request) => this.#parts.snapshot({
+      ...request,
+      then: order.then,
+      onThawed: () => {
+        this.#isRunningOn = true
+        this.#endPause()
+      },
+    }, order))
+  }
+
+  async #attempt(activity: string, tell: Story): Promise<void> {
+    if (this.#running !== null) throw new BusyError(this.#running.activity)
     const controller = new AbortController()
-    const outcome = this.#run(controller.signal)
-    this.#running = {controller, done: outcome.then(() => undefined, () => undefined)}
+    const outcome = this.#run(controller.signal, tell)
+    this.#running = {controller, activity, done: outcome.then(() => undefined, () => undefined)}
     try {
       this.#conclude(await outcome)
     } catch (error) {
@@ -112,7 +133,7 @@ export class Attempts implements Manager {
 
   /** Several who ask at once get one answer. */
   async check(): Promise<readonly CheckRow[]> {
-    if (this.#running !== null) throw new BusyError(UNDER_WAY)
+    if (this.#running !== null) throw new BusyError(this.#running.activity)
     this.#checking ??= this.#parts.check().finally(() => {
       this.#checking = null
     })
@@ -149,15 +170,16 @@ export class Attempts implements Manager {
     }
   }
 
-  async #run(signal: AbortSignal): Promise<HibernateOutcome> {
+  async #run(signal: AbortSignal, tell: Story): Promise<SnapshotOutcome> {
     await this.#recovery
     await this.#checking?.catch(() => undefined) // Only one at a time can look at the spare device.
     signal.throwIfAborted()
     using console = this.#parts.openConsole()
     let lastTenth = -1
+    this.#isRunningOn = false
     try {
       this.#set({State: 'checking', Progress: 0, TimeLeftUSec: null, ImageBytes: 0})
-      return await this.#parts.hibernate({
+      return await tell({
         signal,
         onState: (state) => {
           if (state === 'freezing') this.#keyboards = this.#parts.openKeyboards(() => this.#abortByKey(console))
@@ -171,16 +193,21 @@ export class Attempts implements Manager {
         onProgress: (progress) => {
           this.#set({Progress: progress.fraction, TimeLeftUSec: timeLeftUSec(progress), ImageBytes: progress.bytesTotal})
           const tenth = Math.floor(percent(progress.fraction) / 10)
-          if (tenth > lastTenth) console.write(`permafrost: ${formatProgress(progress)}`)
+          if (tenth > lastTenth && !this.#isRunningOn) console.write(`permafrost: ${formatProgress(progress)}`)
           lastTenth = Math.max(tenth, lastTenth)
         },
       })
     } finally {
-      this.#keyboards?.[Symbol.dispose]()
-      this.#keyboards = null
-      this.#presenter?.resume()
-      this.#parts.log.flush()
+      this.#endPause()
     }
+  }
+
+  /** Everybody runs again. */
+  #endPause(): void {
+    this.#keyboards?.[Symbol.dispose]()
+    this.#keyboards = null
+    this.#presenter?.resume()
+    this.#parts.log.flush()
   }
 
   /** The second time it is pressed there is nothing more to abort. */
@@ -202,11 +229,11 @@ export class Attempts implements Manager {
     this.#presenter?.pause()
   }
 
-  #conclude(outcome: HibernateOutcome): void {
+  #conclude(outcome: SnapshotOutcome): void {
     this.#set({LastFigures: outcome.figures})
     if (outcome.kind === 'rolled-back') throw outcome.cause
-    this.#set({LastResult: 'Resumed', Progress: 1})
-    this.#presenter?.signal('Resumed', outcome.figures)
+    this.#set({LastResult: outcome.kind === 'merged' ? 'Merged; the image was saved and will not be resumed' : 'Resumed', Progress: 1})
+    if (outcome.kind === 'resumed') this.#presenter?.signal('Resumed', outcome.figures)
   }
 
   #set(changes: Partial<ManagerProperties>): void {
@@ -214,6 +241,8 @@ export class Attempts implements Manager {
     this.#presenter?.changed(...NAMES.filter((name) => name in changes))
   }
 }
+
+type Story = (request: HibernateRequest) => Promise<SnapshotOutcome>
 
 function timeLeftUSec({secondsLeft}: Progress): bigint | null {
   return secondsLeft === null ? null : BigInt(Math.ceil(secondsLeft * 1e6))

@@ -1,7 +1,7 @@
 import {Attempts} from './attempts.js'
 import {BusConnection, systemBusAddress} from './bus/connection.js'
 import {toBusError} from './bus/errors.js'
-import {type CheckRow, ManagerObject} from './bus/interface.js'
+import {type CheckRow, ManagerObject, type SnapshotOrder} from './bus/interface.js'
 import {readIntrospection} from './bus/introspection.js'
 import {BUS_NAME} from './bus/names.js'
 import {polkitAuthority} from './bus/polkit.js'
@@ -18,9 +18,11 @@ import {explainNeeded} from './policy/explain.js'
 import {matchNeeded} from './policy/match.js'
 import {mergePolicyDirectories} from './policy/merge.js'
 import {readProcessTable} from './policy/process-table.js'
+import {socketTarget} from './sinks/socket-target.js'
 import {hibernate} from './stories/hibernate.js'
 import {preflight} from './stories/preflight.js'
 import {recover, type RecoveryReport} from './stories/rollback.js'
+import {snapshotRunning} from './stories/snapshot.js'
 
 const log = openJournal({identifier: 'permafrostd'})
 const serviceManager = openServiceManager()
@@ -41,6 +43,7 @@ process.exit()
 async function serve(): Promise<number> {
   const attempts = new Attempts({
     hibernate: async (request) => await hibernate(request, openCurrentMachine(log)),
+    snapshot: async (request, order) => await snapshotRunning(request, openSnapshotMachine(log, order)),
     recover: async () => describeRecovery(await recover(openRecoveringMachine(log))),
     check: async () => await check(log),
     listNeeded: async () => matchNeeded(mergePolicyDirectories(), readProcessTable()),
@@ -106,6 +109,12 @@ function refusalOf(act: () => void): Refusal {
 /** The files are read for each request, so that a change needs no restart. */
 function openCurrentMachine(log: Log): Machine {
   return openMachine({configuration: loadConfiguration(), policy: mergePolicyDirectories(), log})
+}
+
+/** The image goes to the caller's socket, which is not on the network. */
+function openSnapshotMachine(log: Log, {socket, then}: SnapshotOrder): Machine {
+  const away = {target: socketTarget(socket, 'standard output'), grantsResume: then === 'halt'}
+  return openMachine({configuration: loadConfiguration(), policy: mergePolicyDirectories(), log, away})
 }
 
 /** A wrong file must not keep anybody's file systems on snapshots. */

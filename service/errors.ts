@@ -294,6 +294,24 @@ export class SinkError extends FailedError {
   }
 }
 
+/** While everybody runs on beside a snapshot: the slice of a live device is not to overflow. */
+export class SliceRunsFullError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.SliceRunsFull'
+
+  constructor(readonly device: string, readonly state: string) {
+    super(`Cannot keep the snapshot of '${device}': what is written to it fills its copy-on-write slice (${state}); a larger spare device has more room`)
+  }
+}
+
+/** While everybody runs on beside a snapshot: every page that is changed takes another one. */
+export class MemoryRunsOutError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.MemoryRunsOut'
+
+  constructor(readonly availableBytes: number) {
+    super(`Cannot keep the snapshot: only ${mebibytes(availableBytes)} MiB of memory are left for what runs on; close something, or add memory`)
+  }
+}
+
 export class DeviceMapperError extends FailedError {
   override readonly busName = 'org.permafrost1.Error.DeviceMapper'
 

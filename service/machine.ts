@@ -9,6 +9,7 @@ import {openFiles, type Files} from './edge/files.js'
 import type {Log} from './edge/journal.js'
 import {findLoaders, loaderPlaces, type Loaders} from './edge/loaders.js'
 import {sampleMemory} from './edge/memory-sample.js'
+import {syncDisks} from './edge/sync-disks.js'
 import {loadDigest, type Digest} from './image/digest.js'
 import {loadLz4, type Lz4} from './image/lz4.js'
 import type {KernelRecord} from './image/records.js'
@@ -18,8 +19,10 @@ import type {Policy} from './policy/policy.js'
 import {type ProcessEntry, readProcessTable} from './policy/process-table.js'
 import {findSecretHolders} from './policy/secret-memory.js'
 import {readSituation} from './policy/situation.js'
+import {AwaySink} from './sinks/away-sink.js'
 import type {CowSpace, ImageSink, MergeNotes} from './sinks/sink.js'
 import {SpareDevice} from './sinks/spare-device.js'
+import type {StreamTarget} from './sinks/stream-target.js'
 import {Exclusive} from './stories/exclusive.js'
 
 /** Everything the stories touch; tests put fakes of the kernel in its places. */
@@ -57,24 +60,32 @@ export interface Host {
   readonly kernel: Omit<KernelRecord, 'physicalPages'>
 }
 
+/** Where an image goes that does not go to the spare device. */
+export interface Away {
+  readonly target: StreamTarget
+  readonly grantsResume: boolean
+}
+
 export interface MachineParts {
   readonly configuration: Configuration
   readonly policy: Policy
   readonly log: Log
+  readonly away?: Away
 }
 
-export function openMachine({configuration, policy, log}: MachineParts): Machine {
+export function openMachine({configuration, policy, log, away}: MachineParts): Machine {
   const files = openFiles()
   const digest = loadDigest()
   const spare = new SpareDevice(configuration.spareDevice, {files, digest})
+  const sink = away === undefined ? spare : new AwaySink({spare, digest, settle: () => syncDisks(files), ...away})
   return {
     configuration,
     syscalls: openSyscalls(),
     dm: openDeviceMapper(openLibdevmapper()),
     fillTemplate: loadTemplates(TEMPLATES),
     blocks: openBlockAccess(files),
-    sink: spare,
-    cow: spare,
+    sink,
+    cow: sink,
     mergeNotes: spare,
     files,
     lz4: loadLz4(),

@@ -1,7 +1,7 @@
 import {DaemonGoneError, DaemonMissingError, PermafrostError, TimedOutError} from '../errors.js'
 import {BusConnection, type Incoming, systemBusAddress} from './connection.js'
 import {
-  type CheckRow, type Explanation, type FigureTable, type FigureValue, type ManagerProperties, type NeededRow, UNKNOWN_USEC,
+  type CheckRow, type Explanation, type FigureTable, type FigureValue, type ManagerProperties, type NeededRow, type SnapshotOrder, UNKNOWN_USEC,
 } from './interface.js'
 import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE} from './names.js'
 import {ALLOW_INTERACTIVE_AUTHORIZATION, Variant} from './wire.js'
@@ -34,6 +34,12 @@ export class PermafrostClient implements AsyncDisposable {
   /** Ends after the resume, however long that takes. */
   async hibernate(): Promise<void> {
     await this.#call({member: 'Hibernate', signature: 'a{sv}', body: [{}], timeoutMs: null})
+  }
+
+  /** Ends after the resume, or the merge. */
+  async snapshot({socket, then}: SnapshotOrder): Promise<void> {
+    const options = {then: new Variant('s', then)}
+    await this.#call({member: 'Snapshot', signature: 'sa{sv}', body: [socket, options], timeoutMs: null})
   }
 
   async canHibernate(): Promise<{readonly answer: string, readonly reason: string}> {

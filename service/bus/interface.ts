@@ -3,7 +3,7 @@ import {InteractionRequiredError, InvalidArgumentsError, NotAuthorizedError, Per
 import {type BusConnection, type Incoming} from './connection.js'
 import {toBusError} from './errors.js'
 import {type Introspection} from './introspection.js'
-import {HIBERNATE_ACTION, MANAGE_ACTION, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE} from './names.js'
+import {HIBERNATE_ACTION, MANAGE_ACTION, MANAGER_INTERFACE, OBJECT_PATH, PROPERTIES_INTERFACE, SNAPSHOT_ACTION} from './names.js'
 import {type Authority, type Authorization} from './polkit.js'
 import {ALLOW_INTERACTIVE_AUTHORIZATION, Variant} from './wire.js'
 
@@ -41,10 +41,22 @@ export interface ManagerProperties {
   readonly LastFigures: FigureTable
 }
 
+/** What follows when the image of a snapshot is complete. */
+export const THENS = ['halt', 'merge'] as const
+export type Then = (typeof THENS)[number]
+
+export interface SnapshotOrder {
+  /** Path of a socket on which the caller listens for the image. */
+  readonly socket: string
+  readonly then: Then
+}
+
 /** What the object on the bus stands for. Everything it throws travels as `toBusError` says. */
 export interface Manager {
   /** Ends after the resume. */
   hibernate(): Promise<void>
+  /** Ends after the resume, or the merge. */
+  snapshot(order: SnapshotOrder): Promise<void>
   /** Whether the machine could, whoever asks. */
   canHibernate(): Promise<{readonly answer: 'yes' | 'no' | 'na', readonly reason: string}>
   check(): Promise<readonly CheckRow[]>
@@ -223,6 +235,12 @@ const HANDLERS: Readonly<Record<string, (context: Context) => Promise<readonly u
     await manager.hibernate()
     return []
   },
+  [`${MANAGER_INTERFACE}.Snapshot`]: async ({call, manager, demand}) => {
+    const order = {socket: String(call.body[0]), then: parseThen(call.body[1])}
+    await demand(SNAPSHOT_ACTION)
+    await manager.snapshot(order)
+    return []
+  },
   [`${MANAGER_INTERFACE}.CanHibernate`]: async ({manager, ask}) => {
     const permission = await ask(HIBERNATE_ACTION)
     if (permission === 'no') return ['no', `polkit does not grant '${HIBERNATE_ACTION}' to the caller`]
@@ -262,6 +280,16 @@ const HANDLERS: Readonly<Record<string, (context: Context) => Promise<readonly u
   'org.freedesktop.DBus.Introspectable.Introspect': async ({introspection}) => [introspection.xml],
   'org.freedesktop.DBus.Peer.Ping': async () => [],
   'org.freedesktop.DBus.Peer.GetMachineId': async () => [readFileSync('/etc/machine-id', 'utf8').trim()],
+}
+
+function parseThen(options: unknown): Then {
+  const {then, ...others} = Object(options) as Readonly<Record<string, unknown>>
+  const [unknown] = Object.keys(others)
+  if (unknown !== undefined) throw new InvalidArgumentsError('Snapshot', `there is no option '${unknown}'`)
+  const value = then === undefined ? 'halt' : then instanceof Variant ? then.value : then
+  const known = THENS.find((each) => each === value)
+  if (known === undefined) throw new InvalidArgumentsError('Snapshot', `'then' is '${String(value)}', expected 'halt' or 'merge'`)
+  return known
 }
 
 /** One of the specification's own errors for calls that do not exist. */

@@ -4,6 +4,7 @@ export const MANAGER_INTERFACE = 'org.permafrost1.Manager'
 export const ERROR_PREFIX = 'org.permafrost1.Error.'
 
 export const HIBERNATE_ACTION = 'org.permafrost1.hibernate'
+export const SNAPSHOT_ACTION = 'org.permafrost1.snapshot'
 export const MANAGE_ACTION = 'org.permafrost1.manage'
 
 export const DBUS_NAME = 'org.freedesktop.DBus'

@@ -70,14 +70,15 @@ function parseWords(verb: Verb, parameters: readonly string[]): Arguments {
   try {
     const {values, positionals} = parseArgs({
       args: [...parameters],
-      options: Object.fromEntries(known.map((flag) => [flag, {type: 'boolean'}] as const)),
+      options: Object.fromEntries(known.map((flag) => [flag, {type: verb.valued?.includes(flag) === true ? 'string' : 'boolean'}] as const)),
       allowPositionals: true,
     })
     const [least, most] = verb.words
     if (positionals.length < least || positionals.length > most) {
       throw new UsageError(`Cannot run '${verb.name}': the form is '${usage(verb)}'`)
     }
-    return {words: positionals, flags: new Set(Object.keys(values))}
+    const texts = Object.entries(values).filter((each): each is [string, string] => typeof each[1] === 'string')
+    return {words: positionals, flags: new Set(Object.keys(values)), values: Object.fromEntries(texts)}
   } catch (error) {
     if (error instanceof UsageError) throw error
     const [reason = ''] = causeText(error).split('. ')

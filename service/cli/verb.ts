@@ -20,6 +20,8 @@ export interface Surroundings {
 export interface Arguments {
   readonly words: readonly string[]
   readonly flags: ReadonlySet<string>
+  /** Of flags that take a value. */
+  readonly values: Readonly<Record<string, string>>
 }
 
 export interface Verb {
@@ -30,6 +32,8 @@ export interface Verb {
   readonly example: string
   /** Flags beside --json and --help, without the dashes, each with what it does. */
   readonly flags: Readonly<Record<string, string>>
+  /** Those of `flags` that take a value. */
+  readonly valued?: readonly string[]
   /** How many words may follow: least and most. */
   readonly words: readonly [number, number]
   readonly load: () => Promise<RunVerb>

@@ -12,6 +12,19 @@ export const VERBS: readonly Verb[] = [
     load: async () => (await import('./hibernate.js')).hibernate,
   },
   {
+    name: 'snapshot',
+    parameters: '--to - [--then halt|merge]',
+    summary: 'Write an image to standard output while the machine runs on',
+    example: 'permafrost snapshot --to - | gzip -1 > /dev/disk/by-id/ata-ARCHIVE_456',
+    flags: {
+      to: 'where the image goes: - for standard output',
+      then: "what follows: 'halt' (the default) switches off when whoever reads has finished; after 'merge' the machine goes on, and the image is never resumed",
+    },
+    valued: ['to', 'then'],
+    words: [0, 0],
+    load: async () => (await import('./snapshot.js')).snapshot,
+  },
+  {
     name: 'check',
     parameters: '',
     summary: 'Say whether the machine could hibernate, and if not, what to do',

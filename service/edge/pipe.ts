@@ -1,5 +1,7 @@
-import {read, write} from 'node:fs'
+import {closeSync, fstatSync, openSync, read, write} from 'node:fs'
+import {Socket} from 'node:net'
 import {setTimeout as delay} from 'node:timers/promises'
+import {StreamOutput} from './stream-output.js'
 
 /** Bytes that can only be read in order. */
 export interface ByteInput {
@@ -40,6 +42,25 @@ export function outputTo(fd: number): ByteOutput {
     },
   }
 }
+
+/**
+ * Standard output. Node makes a pipe there non-blocking for everybody who shares it; another description of the same pipe
+ * can be waited for like any other.
+ */
+export function openStandardOutput(): ByteOutput & {close(): void} {
+  if (!fstatSync(STANDARD_OUTPUT).isFIFO()) return {...outputTo(STANDARD_OUTPUT), close: () => closeSync(STANDARD_OUTPUT)}
+  const socket = new Socket({fd: openSync(`/proc/self/fd/${STANDARD_OUTPUT}`, 'w'), readable: false, writable: true})
+  const output = new StreamOutput(socket)
+  return {
+    append: (bytes) => output.append(bytes),
+    close() {
+      socket.destroy()
+      closeSync(STANDARD_OUTPUT)
+    },
+  }
+}
+
+const STANDARD_OUTPUT = 1
 
 /** Such a descriptor tells nobody through libuv's file calls when it is ready. */
 const ASKED_AGAIN_MS = 5

@@ -77,7 +77,8 @@ async function goOrReturn(attempt: Attempt, request: HibernateRequest, machine: 
   } catch (error) {
     request.onState('rolling-back')
     await restoreTables(machine)
-    return {kind: 'rolled-back', cause: explain(error), figures: attempt.figures}
+    const {aborted, reason} = request.signal
+    return {kind: 'rolled-back', cause: explain(aborted ? reason : error), figures: attempt.figures}
   } finally {
     machine.log.flush()
   }
@@ -115,7 +116,7 @@ class Attempt {
     const fileSystems = await prepareFileSystems(this.#machine)
     faults.hit('tables-loaded')
     signal.throwIfAborted()
-    await using session = await sink.begin()
+    await using session = await sink.begin({signal})
     return await this.#goWhileFrozen(fileSystems, session, startedMs)
   }
 
@@ -204,7 +205,8 @@ function readPeakMemory(status: string): number {
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024
 }
 
-function explain(error: unknown): Error {
+/** `attempt` is a clause behind "Cannot". */
+export function explain(error: unknown, attempt = 'hibernate'): Error {
   if (error instanceof PermafrostError) return error
-  return new FailedError(`Cannot hibernate: ${causeText(error)}`, {cause: error})
+  return new FailedError(`Cannot ${attempt}: ${causeText(error)}`, {cause: error})
 }

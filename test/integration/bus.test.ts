@@ -22,7 +22,7 @@ test('shows exactly its XML file to who introspects it', async (t) => {
   const {data} = JSON.parse(reply) as {data: readonly string[]}
   t.is(data[0], readFileSync('service/bus/org.permafrost1.xml', 'utf8'))
   const listing = await bus.busctl('introspect', BUS_NAME, OBJECT_PATH)
-  for (const line of [/\.Hibernate +method +a\{sv\} +-/, /\.CanHibernate +method +- +ss/, /\.Check +method +- +a\(ssbs\)/,
+  for (const line of [/\.Snapshot +method +sa\{sv\} +-/, /\.Hibernate +method +a\{sv\} +-/, /\.CanHibernate +method +- +ss/, /\.Check +method +- +a\(ssbs\)/,
     /\.ListNeeded +method +- +a\(usss\)/, /\.Abort +method +- +-/, /\.State +property +s +"idle" +emits-change/,
     /\.Resumed +signal +a\{sv\}/]) {
     t.regex(listing, line)
@@ -35,6 +35,9 @@ for (const {member, signature, body, expected} of [
   {member: 'Hibernate', signature: 'b', body: ['true'], expected: /its signature is 'a\{sv\}', not 'b'/},
   {member: 'Abort', signature: 's', body: ['x'], expected: /its signature is '', not 's'/},
   {member: 'Hibernate', signature: 'a{sv}', body: ['1', 'Fast', 'b', 'true'], expected: /there is no option 'Fast'/},
+  {member: 'Snapshot', signature: 'a{sv}', body: ['0'], expected: /its signature is 'sa\{sv\}', not 'a\{sv\}'/},
+  {member: 'Snapshot', signature: 'sa{sv}', body: ['/run/x', '1', 'then', 's', 'sleep'], expected: /'then' is 'sleep', expected 'halt' or 'merge'/},
+  {member: 'Snapshot', signature: 'sa{sv}', body: ['/run/x', '1', 'to', 's', 'disk'], expected: /there is no option 'to'/},
   {member: 'Explode', signature: '', body: [], expected: /no method 'Explode'/},
 ]) {
   test(`refuses ${member}(${signature}) with ${JSON.stringify(body)} and starts nothing`, async (t) => {
@@ -73,6 +76,27 @@ test('replies to Hibernate after the resume, with its signals before that and a 
     State: 'idle', Progress: 1, TimeLeftUSec: null, ImageBytes: 0, LastResult: 'Resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5},
   })
   t.deepEqual(signals().filter((name) => name !== 'PropertiesChanged'), ['Hibernating', 'Resumed'])
+})
+
+test('lets the bus go on as soon as a snapshot has thawed everybody, and replies when it has ended', async (t) => {
+  const {bus, client, story} = await serve(t)
+  let finish = (): void => {}
+  story.takeSnapshot = async (request, {then}) => {
+    request.onState('freezing')
+    request.onState('snapshot')
+    request.onThawed()
+    request.onState('saving')
+    await new Promise<void>((resolve) => {
+      finish = resolve
+    })
+    return {kind: then === 'merge' ? 'merged' : 'resumed', figures: {save_ms: 5}}
+  }
+  const call = client.snapshot({socket: '/run/x', then: 'merge'})
+  while ((await bus.busctl('get-property', ...target, 'State')) !== 's "saving"\n') await new Promise((resolve) => setTimeout(resolve, 20))
+  await t.throwsAsync(client.hibernate(), {message: /Cannot start: a snapshot is already being taken/})
+  finish()
+  await call
+  t.like(await client.properties(), {State: 'idle', LastResult: 'Merged; the image was saved and will not be resumed', LastFigures: {save_ms: 5}})
 })
 
 test('refuses a second Hibernate with Busy while one is under way, and takes one afterwards', async (t) => {

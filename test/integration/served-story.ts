@@ -3,16 +3,17 @@ import {type ExecutionContext} from 'ava'
 import {type AttemptParts, Attempts} from '../../service/attempts.js'
 import {PermafrostClient} from '../../service/bus/client.js'
 import {BusConnection} from '../../service/bus/connection.js'
-import {ManagerObject} from '../../service/bus/interface.js'
+import {ManagerObject, type SnapshotOrder} from '../../service/bus/interface.js'
 import {readIntrospection} from '../../service/bus/introspection.js'
 import {BUS_NAME} from '../../service/bus/names.js'
 import {type Authority} from '../../service/bus/polkit.js'
 import {NoSuchProcessError} from '../../service/errors.js'
 import {type HibernateOutcome, type HibernateRequest} from '../../service/stories/hibernate.js'
+import {type SnapshotOutcome, type SnapshotRequest} from '../../service/stories/snapshot.js'
 import {startPrivateBus} from './private-bus.js'
 
 /** A story that does what the test says, behind the real object on a bus of its own. */
-export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'listNeeded' | 'explainNeeded'> {
+export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'snapshot' | 'check' | 'listNeeded' | 'explainNeeded'> {
   readonly #events = new EventEmitter()
   #started: HibernateRequest[] = []
   calls = 0
@@ -28,6 +29,13 @@ export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'check' | 'li
     const [outcome] = await once(this.#events, 'end') as [HibernateOutcome | Error]
     if (outcome instanceof Error) throw outcome
     return outcome
+  }
+
+  /** What a snapshot does; a test puts its own here. */
+  takeSnapshot: (request: SnapshotRequest, order: SnapshotOrder) => Promise<SnapshotOutcome> = async () => ({kind: 'merged', figures: {}})
+  readonly snapshot = async (request: SnapshotRequest, order: SnapshotOrder): Promise<SnapshotOutcome> => {
+    this.calls += 1
+    return await this.takeSnapshot(request, order)
   }
 
   readonly check = async () => this.checks

@@ -6,13 +6,26 @@ _permafrost()
 
 	word=${COMP_WORDS[COMP_CWORD]}
 	verb=${COMP_WORDS[1]-}
-	verbs="hibernate check status needed abort setup image"
+	verbs="hibernate snapshot check status needed abort setup image"
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
 		mapfile -t COMPREPLY < <(compgen -W "$verbs --help" -- "$word")
 		return
 	fi
 	case $verb:$word in
+	snapshot:*)
+		case ${COMP_WORDS[COMP_CWORD - 1]} in
+		--to)
+			mapfile -t COMPREPLY < <(compgen -W "-" -- "$word")
+			;;
+		--then)
+			mapfile -t COMPREPLY < <(compgen -W "halt merge" -- "$word")
+			;;
+		*)
+			mapfile -t COMPREPLY < <(compgen -W "--to --then --json --help" -- "$word")
+			;;
+		esac
+		;;
 	status:-*)
 		mapfile -t COMPREPLY < <(compgen -W "--watch --last --json --help" -- "$word")
 		;;

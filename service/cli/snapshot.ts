@@ -1,0 +1,120 @@
+import {fstatSync, fsyncSync, mkdirSync, mkdtempSync, rmSync} from 'node:fs'
+import {createServer, type Server, type Socket} from 'node:net'
+import path from 'node:path'
+import {THENS, type Then} from '../bus/interface.js'
+import {findBlockMounts} from '../dm/filesystems.js'
+import {deviceNumberOf, printDeviceNumber} from '../edge/device-number.js'
+import {openFiles} from '../edge/files.js'
+import {openStandardOutput} from '../edge/pipe.js'
+import {causeText, UsageError} from '../errors.js'
+import {FAILED, KEPT} from '../sinks/answering-connection.js'
+import {consumersEnded, findConsumers} from './consumers.js'
+import {type Arguments, demandRoot, EXIT_DONE, type Surroundings} from './verb.js'
+
+const RUNTIME_DIRECTORY = '/run/permafrost'
+const STANDARD_OUTPUT = 1
+
+/**
+ * Carries the image from the daemon to standard output. The daemon thaws everybody before the first byte, so this process
+ * and whoever reads are ordinary ones; in the resumed system nothing comes out, and the reader finds the end at once.
+ */
+export async function snapshot({values}: Arguments, surroundings: Surroundings): Promise<number> {
+  demandRoot(surroundings, 'take a snapshot')
+  if (values['to'] !== '-') throw new UsageError("Cannot take a snapshot: say where it goes, '--to -' for standard output")
+  const then = parseThen(values['then'] ?? 'halt')
+  refuseUnfitOutput(then)
+  await using client = await surroundings.connect()
+  using doorway = await openDoorway(process.env['PERMAFROST_RUNTIME_DIRECTORY'] ?? RUNTIME_DIRECTORY, carry)
+  using _aborting = onInterrupt(() => void client.abort().catch(() => undefined))
+  await client.snapshot({socket: doorway.socket, then})
+  return EXIT_DONE
+}
+
+function parseThen(text: string): Then {
+  const then = THENS.find((each) => each === text)
+  if (then === undefined) throw new UsageError(`Cannot take a snapshot and then '${text}': expected 'halt' or 'merge'`)
+  return then
+}
+
+function refuseUnfitOutput(then: Then): void {
+  const status = fstatSync(STANDARD_OUTPUT)
+  if (status.isCharacterDevice()) throw new UsageError('Cannot write an image to a terminal: redirect it')
+  if (then !== 'halt' || !status.isFile()) return
+  const device = printDeviceNumber(deviceNumberOf(status.dev))
+  const mount = findBlockMounts(openFiles()).find(({number}) => printDeviceNumber(number) === device)
+  if (mount === undefined) return
+  throw new UsageError(`Cannot keep an image in a file below '${mount.mountPoint}': what is written there after the snapshot goes with the power; write it to a device, another machine, or '--then merge'`)
+}
+
+interface Doorway extends Disposable {
+  readonly socket: string
+}
+
+/** A socket for one caller, in a directory that only root can enter. */
+async function openDoorway(runtimeDirectory: string, serve: (caller: Socket) => Promise<void>): Promise<Doorway> {
+  mkdirSync(runtimeDirectory, {recursive: true, mode: 0o755})
+  const directory = mkdtempSync(path.join(runtimeDirectory, 'snapshot-'))
+  const socket = path.join(directory, 'image')
+  const server = createServer({allowHalfOpen: true}, (caller) => {
+    server.close()
+    void serve(caller)
+  })
+  await listen(server, socket)
+  return {
+    socket,
+    [Symbol.dispose]() {
+      server.close()
+      rmSync(directory, {recursive: true, force: true})
+    },
+  }
+}
+
+async function listen(server: Server, socket: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(socket, resolve)
+  })
+}
+
+/** Never throws: what goes wrong is answered to the daemon, whose own error ends the command. */
+async function carry(caller: Socket): Promise<void> {
+  caller.on('error', () => undefined) // A daemon that has gone is noticed on the bus.
+  try {
+    const output = openStandardOutput()
+    let isEmpty = true
+    // What is still to be answered needs the socket after a failure, too.
+    for await (const piece of caller.iterator({destroyOnReturn: false}) as AsyncIterable<Buffer>) {
+      isEmpty = false
+      await output.append(piece)
+    }
+    // In the resumed system, or after a refusal, there was no image.
+    if (isEmpty) return void caller.destroy()
+    await finish(output)
+    caller.end(`${KEPT}\n`)
+  } catch (error) {
+    const reason = causeText(error) === 'EPIPE' ? 'whoever read it has gone' : causeText(error)
+    caller.end(`${FAILED}${reason.replaceAll('\n', ' ')}\n`)
+    caller.resume()
+  }
+}
+
+/** Whoever reads finds the end when we have closed our side, so who that is has to be found before. */
+async function finish(output: {close(): void}): Promise<void> {
+  const status = fstatSync(STANDARD_OUTPUT)
+  if (status.isFile() || status.isBlockDevice()) fsyncSync(STANDARD_OUTPUT)
+  const consumers = findConsumers()
+  output.close()
+  await consumersEnded(consumers)
+}
+
+/** Ctrl-C means "do not". */
+function onInterrupt(abort: () => void): Disposable {
+  process.on('SIGINT', abort)
+  process.on('SIGTERM', abort)
+  return {
+    [Symbol.dispose]() {
+      process.off('SIGINT', abort)
+      process.off('SIGTERM', abort)
+    },
+  }
+}
