@@ -27,7 +27,7 @@ const NOTHING: Counts = {passed: 0, failed: 0, skipped: 0}
 const STAGES: readonly Stage[] = [
   {title: 'types', run: async () => await runCheck(['node_modules/typescript/bin/tsc', '--noEmit', '--project', 'test/tsconfig.json'])},
   {title: 'lint', run: async () => await runCheck(['node_modules/eslint/bin/eslint.js', '--config', 'test/lib/eslint.config.js', 'service', 'test'])},
-  {title: 'unit and integration', run: async () => await runAva(['test/unit', 'test/integration'], [])},
+  {title: 'unit and integration', run: async () => await runAva(['test/unit', 'test/integration'], ['--timeout=5m'])},
   {title: 'kernel, initramfs and root file system', run: buildSystem},
   {title: 'machine', run: async () => await runAva(['test/machine'], ['--serial', '--concurrency=1', '--timeout=40m'])}
 ]

@@ -3,7 +3,7 @@ import {fromBusError, REFUSALS, toBusError} from '../../../service/bus/errors.js
 import * as errors from '../../../service/errors.js'
 
 const classes = Object.entries(errors).flatMap(([name, value]) =>
-  typeof value === 'function' && value.prototype instanceof errors.PermafrostError && name !== 'LineError' ? [{name, Class: value}] : [])
+  typeof value === 'function' && value.prototype instanceof errors.PermafrostError && !['FileError', 'LineError'].includes(name) ? [{name, Class: value}] : [])
 
 for (const {name, Class} of classes) {
   test(`knows on both ends of the bus whether ${name} is a refusal`, (t) => {
