@@ -294,15 +294,6 @@ export class SinkError extends FailedError {
   }
 }
 
-/** While everybody runs on beside a snapshot: the slice of a live device is not to overflow. */
-export class SliceRunsFullError extends FailedError {
-  override readonly busName = 'org.permafrost1.Error.SliceRunsFull'
-
-  constructor(readonly device: string, readonly state: string) {
-    super(`Cannot keep the snapshot of '${device}': what is written to it fills its copy-on-write slice (${state}); a larger spare device has more room`)
-  }
-}
-
 /** While everybody runs on beside a snapshot: every page that is changed takes another one. */
 export class MemoryRunsOutError extends FailedError {
   override readonly busName = 'org.permafrost1.Error.MemoryRunsOut'
@@ -326,7 +317,7 @@ export class CowFullError extends FailedError {
 
   constructor(readonly mountPoint: string, readonly leftBytes: number, readonly totalBytes: number) {
     super(
-      `Cannot finish hibernating: too much is written to '${mountPoint}' meanwhile, ` +
+      `Cannot finish saving the image: too much is written to '${mountPoint}' meanwhile, ` +
         `${leftBytes === 0 ? 'nothing' : `${mebibytes(leftBytes)} MiB`} of ${mebibytes(totalBytes)} MiB for it ${leftBytes === 0 ? 'is' : 'are'} left; ` +
         'let fewer daemons go on, or set up a larger spare device',
     )

@@ -1,11 +1,10 @@
 import type {PreparedFileSystem} from '../dm/prepare.js'
-import {causeText, FailedError, MemoryRunsOutError, SliceRunsFullError} from '../errors.js'
+import {causeText, FailedError, MemoryRunsOutError} from '../errors.js'
 import type {Machine} from '../machine.js'
+import {SliceJudge} from './slice-judge.js'
 
 /** How things stand is looked at that often: a disk that writes 200 MB/s fills 10 MB meanwhile. */
 const LOOK_EVERY_MS = 50
-/** A slice that is fuller is merged back: a slice that overflows takes its file system with it. */
-const SLICE_PART_MAXIMUM = 0.5
 /** Less than this part of the memory, and the snapshot is given up before the kernel ends processes. */
 const MEMORY_PART_MINIMUM = 1 / 20
 
@@ -16,7 +15,7 @@ const MEMORY_PART_MINIMUM = 1 / 20
 export class RoomWatch implements Disposable {
   readonly #machine: Machine
   readonly #controller = new AbortController()
-  #lives: readonly string[] = []
+  #judges: readonly SliceJudge[] = []
   #isImageHeld = true
   #isOver = false
   #timer: NodeJS.Timeout | null = null
@@ -31,7 +30,7 @@ export class RoomWatch implements Disposable {
   }
 
   begin(fileSystems: readonly PreparedFileSystem[]): void {
-    this.#lives = fileSystems.flatMap(({mounted: {mapping}}) => (mapping.kind === 'mapped' ? mapping.device.name : []))
+    this.#judges = fileSystems.map((fileSystem) => new SliceJudge(fileSystem))
     void this.#look()
   }
 
@@ -48,7 +47,7 @@ export class RoomWatch implements Disposable {
   async #look(): Promise<void> {
     try {
       if (this.#isImageHeld) refuseLittleMemory(this.#machine)
-      for (const live of this.#lives) refuseFullSlice(live, await this.#machine.dm.status(live))
+      for (const judge of this.#judges) await judge.look(this.#machine.dm)
       if (!this.#isOver) this.#timer = setTimeout(() => void this.#look(), LOOK_EVERY_MS)
     } catch (error) {
       if (this.#isOver) return
@@ -56,13 +55,6 @@ export class RoomWatch implements Disposable {
       this.#controller.abort(isOurs ? error : new FailedError(`Cannot watch the snapshot: ${causeText(error)}`, {cause: error}))
     }
   }
-}
-
-/** Documentation/admin-guide/device-mapper/snapshot.rst: "<sectors used>/<sectors> <sectors for bookkeeping>", or a word. */
-function refuseFullSlice(live: string, status: string): void {
-  const [, used, all] = /^(\d+)\/(\d+)/.exec(status) ?? []
-  if (used === undefined || all === undefined) throw new SliceRunsFullError(live, status)
-  if (Number(used) > Number(all) * SLICE_PART_MAXIMUM) throw new SliceRunsFullError(live, `${used} of ${all} sectors`)
 }
 
 function refuseLittleMemory({files}: Machine): void {

@@ -2,7 +2,7 @@ import {readFileSync} from 'node:fs'
 import test, {type ExecutionContext} from 'ava'
 import {FAULT_POINTS, parseFaults} from '../../../service/edge/faults.js'
 import type {ByteInput} from '../../../service/edge/pipe.js'
-import {AbortedError, FaultInjectedError, MemoryRunsOutError, SinkError, SliceRunsFullError} from '../../../service/errors.js'
+import {AbortedError, CowFullError, FaultInjectedError, MemoryRunsOutError, SinkError} from '../../../service/errors.js'
 import {receiveImage} from '../../../service/image/stream-read.js'
 import {decodeSuperblock} from '../../../service/image/superblock.js'
 import {AwaySink} from '../../../service/sinks/away-sink.js'
@@ -114,10 +114,10 @@ test('a reader that has stopped reading is not waited for after an abort', async
 test('a slice that fills up ends the snapshot before it overflows', async (t) => {
   const away = new FakeTarget()
   const fake = await awayMachine(t, away)
-  fake.dm.statuses = ['1100/2048 16', '1100/2048 16', '16/2048 16']
+  fake.dm.statuses = ['1700/2048 16', '1700/2048 16', '16/2048 16']
   away.onAppend = () => untilAborted(away)
   const outcome = await snapshotRunning(request('halt'), fake.machine)
-  t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof SliceRunsFullError)
+  t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof CowFullError)
   await assertAsBefore(t, fake)
 })
 
