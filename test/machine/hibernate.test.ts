@@ -50,7 +50,8 @@ async function diaryGoesOn(where: ScratchMachine): Promise<void> {
 
 test.serial('takes an image with 85 % of the memory in use and no swap', async t => {
   await inside(machine, ['systemctl', 'stop', 'hold', 'database'])
-  await holdMemory(machine, 'full', await mibibytesUpTo(machine, 0.86))
+  // What is available grows by some MiB when caches shrink.
+  await holdMemory(machine, 'full', await mibibytesUpTo(machine, 0.88))
   const used = await usedShare(machine)
   t.true(used >= 0.85, `${used} of the memory is used`)
   const saved = await hibernate(machine, 'systemctl')
