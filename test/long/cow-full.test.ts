@@ -8,6 +8,8 @@ import {hibernate} from '../lab/verbs/hibernate.js'
 import {checkMemory, holdMemory, kernelLogOf, kernelTrouble} from '../lab/workload.js'
 
 const MIB = 2 ** 20
+/** Stopping it waits for what it is flushing, on a machine that has been merging. */
+const PATIENCE_MS = 600_000
 const POLICY = '[Needed]\nUnit=writer.service\nWhen=always\nReason=A test\n'
 const REASON = /too much is written to '\/mnt\/data' meanwhile, \d+ MiB of 32 MiB for it are left/
 
@@ -51,7 +53,7 @@ for (const [name, script] of [['steadily', STEADY], ['in floods', FLOOD]] as con
     t.false(saved.ok)
     t.regex(saved.reason ?? '', REASON)
     t.log(saved.reason ?? '')
-    await inside(machine, ['systemctl', 'stop', 'writer'])
+    await inside(machine, ['systemctl', 'stop', 'writer'], {timeoutMs: PATIENCE_MS})
     await isWhole(t, before)
   })
 
@@ -65,7 +67,7 @@ test.serial('the file systems are clean after all that', async t => {
 })
 
 async function isWhole(t: ExecutionContext, before: {readonly pid: number}): Promise<void> {
-  const checked = await attemptInside(machine, ['sh', '-c', 'cd /mnt/data && sha256sum --check --quiet sums && wc -l < sums && rm -f -- *'])
+  const checked = await attemptInside(machine, ['sh', '-c', 'cd /mnt/data && sha256sum --check --quiet sums && wc -l < sums && rm -f -- *'], {timeoutMs: PATIENCE_MS})
   t.is(checked.status, 0, checked.stdout + checked.stderr)
   t.log(`${checked.stdout.trim()} files`)
   const after = await checkMemory(machine, 'hold')
