@@ -9,6 +9,14 @@ export interface Outcome {
   /** How often each sort of end was seen. */
   readonly ends: Readonly<Record<string, number>>
   readonly seconds: number
+  /** What was measured, by name; the unit is in the name. */
+  readonly figures?: Readonly<Record<string, Spread>>
+}
+
+export interface Spread {
+  readonly least: number
+  readonly median: number
+  readonly most: number
 }
 
 export interface Failure {
@@ -24,6 +32,8 @@ export function printOutcome(outcome: Outcome, {isJson}: {readonly isJson: boole
   }
   for (const {title, complaints} of outcome.failures)
     process.stdout.write(`failed: ${title}\n${complaints.map(text => `  ${text.trim().replaceAll('\n', '\n  ')}\n`).join('')}`)
+  for (const [name, {least, median, most}] of Object.entries(outcome.figures ?? {}))
+    process.stdout.write(`${name}: ${least} to ${most}, median ${median}\n`)
   const ends = Object.entries(outcome.ends).map(([end, count]) => `${count} ${end}`).join(', ')
   const seed = outcome.seed === null ? '' : `; seed ${outcome.seed}`
   process.stdout.write(
@@ -35,4 +45,16 @@ export function countEnds(ends: readonly string[]): Record<string, number> {
   for (const end of ends)
     counts[end] = (counts[end] ?? 0) + 1
   return counts
+}
+
+/** Of figures that each round has under the same names. */
+export function spreadsOf(rounds: readonly Readonly<Record<string, number>>[]): Record<string, Spread> {
+  const names = Object.keys(rounds[0] ?? {})
+  return Object.fromEntries(names.map(name => {
+    const values = rounds.map(figures => figures[name] ?? NaN).sort((a, b) => a - b)
+    const at = (index: number) => values[index] ?? NaN
+    const middle = Math.floor(values.length / 2)
+    const median = values.length % 2 === 1 ? at(middle) : Math.round((at(middle - 1) + at(middle)) * 50) / 100
+    return [name, {least: at(0), median, most: at(values.length - 1)}]
+  }))
 }

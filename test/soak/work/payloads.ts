@@ -1,0 +1,78 @@
+// Programs of the laboratory that know themselves whether anything is wrong with them.
+import type {Machine} from '../../lab/machine.js'
+import {
+  appendedLines, askPayload, checkMemory, firstBreak, holdMemory, startPayload, startTellingPayload, waitFor
+} from '../../lab/workload.js'
+import {complaintsAboutUnit, stateOfUnit, wordsOfUnit, type Work} from './work.js'
+
+const HELD_MIB = 96
+const DIARY = '/var/lib/diary'
+const SLEEPERS = 1000
+
+/** Every byte of it is looked at. */
+export const HELD_MEMORY: Work = {
+  title: 'memory',
+  packages: [],
+  start: async machine => { await holdMemory(machine, 'hold', HELD_MIB) },
+  watch: async machine => {
+    const before = await checkMemory(machine, 'hold')
+    return async resumed => {
+      const after = await checkMemory(resumed, 'hold')
+      return [
+        ...(after.pid === before.pid ? [] : [`process ${before.pid} is ${after.pid} now`]),
+        ...(after.badPages === 0 ? [] : [`${after.badPages} of ${after.pages} pages are wrong`]),
+        ...(after.count > before.count ? [] : [`the count was ${before.count} and is ${after.count}`])
+      ]
+    }
+  }
+}
+
+export const FSYNCED_DIARY: Work = {
+  title: 'diary',
+  packages: [],
+  start: async machine => { await startPayload(machine, 'diary', 'append', DIARY) },
+  watch: async machine => {
+    const before = await appendedLines(machine, DIARY)
+    return async resumed => {
+      await waitFor(resumed, `[ "$(wc -l < ${DIARY})" -gt ${before.length} ]`)
+      const after = await appendedLines(resumed, DIARY)
+      const broken = firstBreak(after)
+      const lost = before.filter((line, index) => after[index] !== line)
+      return [
+        ...(broken === null ? [] : [`it does not go on at '${broken}'`]),
+        ...(lost.length === 0 ? [] : [`${lost.length} lines are others, such as '${lost[0] ?? ''}'`])
+      ]
+    }
+  }
+}
+
+export const CONVERSATION: Work = {
+  title: 'TCP connection',
+  packages: [],
+  start: async machine => { await startTellingPayload(machine, 'talk', 'talk') },
+  watch: async machine => {
+    const before = await askPayload(machine, 'talk')
+    const unit = await stateOfUnit(machine, 'talk')
+    return async resumed => {
+      const complaints = complaintsAboutUnit('talk', unit, await stateOfUnit(resumed, 'talk'))
+      if (complaints.length > 0)
+        return [...complaints, await wordsOfUnit(resumed, 'talk')]
+      const after = await askPayload(resumed, 'talk')
+      return (after['received'] ?? 0) > (before['received'] ?? 0) ? []
+        : [`${before['received'] ?? '?'} messages were received before and ${after['received'] ?? '?'} after`]
+    }
+  }
+}
+
+export const SLEEPING_PROCESSES: Work = {
+  title: `${SLEEPERS} sleeping processes`,
+  packages: [],
+  start: async machine => { await startTellingPayload(machine, 'sleepers', 'sleepers', String(SLEEPERS)) },
+  watch: async () => await Promise.resolve(async resumed => {
+    const {answered, wrong} = await askPayload(resumed, 'sleepers')
+    return answered === SLEEPERS && wrong === 0 ? [] : [`${answered ?? '?'} have answered, ${wrong ?? '?'} wrong`]
+  })
+}
+
+export const PAYLOADS: readonly Work[] = [HELD_MEMORY, FSYNCED_DIARY, CONVERSATION, SLEEPING_PROCESSES]
+
