@@ -22,6 +22,8 @@ export interface Header {
 }
 
 const HEADER = 'include/uapi/linux/snapshot_kernel.h'
+/** Of linux/reboot.h, which the series does not change. */
+const REBOOT_COMMANDS = ['LINUX_REBOOT_CMD_POWER_OFF', 'LINUX_REBOOT_CMD_RESTART']
 const SYSCALLS = 'arch/x86/entry/syscalls/syscall_64.tbl'
 
 /** Numbers, and where each member of each struct lies; system calls are constants named __NR_…. */
@@ -33,7 +35,7 @@ export function readUapiHeader(): Header {
     members: [...(body ?? '').matchAll(/(\w+)(?:\[\w+\])?;/g)].map(([, member]) => member ?? '')
   }))
   const questions = [
-    ...[...constants, 'LINUX_REBOOT_CMD_POWER_OFF'].map(name => `printf("${name} %llu 0\\n", (unsigned long long)${name});`),
+    ...[...constants, ...REBOOT_COMMANDS].map(name => `printf("${name} %llu 0\\n", (unsigned long long)${name});`),
     ...structs.flatMap(({name, members}) => [
       `printf("${name} %zu 0\\n", sizeof(struct ${name}));`,
       ...members.map(member => `printf("${name}.${member} %zu %zu\\n", offsetof(struct ${name}, ${member}), ` +
@@ -44,7 +46,7 @@ export function readUapiHeader(): Header {
   const answer = (name: string) => answers.get(name) ?? {first: Number.NaN, second: Number.NaN}
   return {
     constants: new Map([
-      ...[...constants, 'LINUX_REBOOT_CMD_POWER_OFF'].map(name => [name, answer(name).first] as const), ...systemCalls()
+      ...[...constants, ...REBOOT_COMMANDS].map(name => [name, answer(name).first] as const), ...systemCalls()
     ]),
     structs: new Map(structs.map(({name, members}) => [name, {
       bytes: answer(name).first,
