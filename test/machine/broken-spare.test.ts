@@ -13,7 +13,7 @@ test.before(async () => {
     spareBytes: 0,
     disks: [{name: 'small', bytes: 160 * 2 ** 20, type: 'none'}, {name: 'bad', bytes: 2 ** 30, type: 'none'}]
   })
-  await holdMemory(machine, 'hold', 150)
+  await holdMemory(machine, 'hold', 120)
   // Nobody takes samples of it, so that only the save finds out how little it compresses.
   await inside(machine, ['dd', 'if=/dev/urandom', 'of=/dev/shm/random', 'bs=1M', 'count=100', 'status=none'])
 })
