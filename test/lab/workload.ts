@@ -112,7 +112,28 @@ const TROUBLE = /\b(BUG|WARNING|Oops|KASAN|UBSAN)\b:?|Call Trace|general protect
 
 /** Lines of the console that no healthy kernel writes. */
 export function kernelTrouble(console: string): string[] {
-  return console.split('\n').filter(line => TROUBLE.test(line))
+  const lines = console.split('\n')
+  return lines.filter((line, index) => TROUBLE.test(line) && !isOfPowerOff(line, lines.slice(index)))
+}
+
+/** Switching off takes no longer, whatever the host has to do. */
+const POWER_OFF_SECONDS = 5
+
+/**
+ * From when a machine switches itself off until it is off, disks of virtio answer every request with an error, whoever
+ * still runs: virtio_dev_shutdown(), drivers/virtio/virtio.c.
+ */
+function isOfPowerOff(line: string, rest: readonly string[]): boolean {
+  if (!/I\/O error/.test(line))
+    return false
+  const end = rest.findIndex(later => /reboot: Power down|^==== boot /.test(later))
+  const powerDown = rest[end]
+  return powerDown !== undefined && !powerDown.startsWith('====') && secondsOf(powerDown) - secondsOf(line) <= POWER_OFF_SECONDS
+}
+
+/** The kernel's clock in front of a line; not a number where there is none. */
+function secondsOf(line: string): number {
+  return Number(/^\[\s*(\d+\.\d+)\]/.exec(line)?.[1] ?? Number.NaN)
 }
 
 /** The kernel's own buffer holds more than the console shows. */
