@@ -62,7 +62,8 @@ test.serial('starts anew and says why when a bit of the image is wrong', async t
   await flipBit(machine)
   const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
   t.true(started.ok, started.reason ?? '')
-  const journal = await inside(machine, ['journalctl', '-b', '--no-pager', '--output=cat'])
+  // As README says.
+  const journal = await inside(machine, ['journalctl', '-b', '-t', 'permafrost', '--no-pager', '--output=cat'])
   t.regex(journal, /not resuming: chunk \d+ has a wrong digest/)
   await isHealthy(t, machine)
 })
