@@ -16,12 +16,13 @@ import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, start
 const DIARY = '/var/lib/diary'
 const ARCHIVE = '/dev/disk/by-id/virtio-archive'
 const MANAGER = ['org.permafrost1', '/org/permafrost1', 'org.permafrost1.Manager']
+const UNTIL_SAVING = `until [ "$(busctl get-property ${MANAGER.join(' ')} State)" = 's "saving"' ]; do sleep 0.1; done`
 const IMAGE = `permafrost snapshot --to - | gzip -1 > ${ARCHIVE}`
 
 let machine: ScratchMachine
 
 test.before(async () => {
-  machine = await scratchMachine('stream', {memoryMib: 768, disks: [{name: 'archive', bytes: 2 ** 30, type: 'none'}]})
+  machine = await scratchMachine('stream', {memoryMib: 768, spareBytes: 2 ** 30, disks: [{name: 'archive', bytes: 2 ** 30, type: 'none'}]})
   await insideShell(machine, `
     mkdir -p /etc/permafrost/resume.d
     printf '#!/bin/sh\\n# Needs: /bin/gzip\\nexec gzip -dc ${ARCHIVE}\\n' > /etc/permafrost/resume.d/archive
@@ -55,8 +56,8 @@ test.serial('the machine goes on as it is when the reader goes, fails, or the da
   for (const [consumer, reason] of [
     ['head -c 5M > /dev/null', /whoever read it has gone/],
     [`(dd bs=64k count=99 of=${ARCHIVE} 2> /dev/null)`, /whoever read it has gone/],
-    ['(sleep 1; permafrost abort; cat > /dev/null)', /it was aborted/],
-    ['(sleep 1; systemctl kill --signal=KILL permafrostd.service; cat > /dev/null)', /ended in the middle/]
+    [`(${UNTIL_SAVING}; permafrost abort; cat > /dev/null)`, /it was aborted/],
+    [`(${UNTIL_SAVING}; systemctl kill --signal=KILL permafrostd.service; cat > /dev/null)`, /ended in the middle/]
   ] as const) {
     const {status, stderr} = await attemptInside(machine, ['bash', '-c', `set -o pipefail; permafrost snapshot --to - | ${consumer}`])
     t.not(status, 0, consumer)
@@ -152,7 +153,7 @@ async function refusalOfStream(): Promise<string> {
 async function startsAnew(t: ExecutionContext, reason: RegExp | null): Promise<void> {
   const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
   t.true(started.ok, started.reason ?? '')
-  const journal = await inside(machine, ['journalctl', '-b', '--no-pager', '--output=cat', '--grep=permafrost'])
+  const journal = await inside(machine, ['journalctl', '-b', '--no-pager', '--output=cat', '-t', 'permafrost'])
   if (reason !== null)
     t.regex(journal, reason)
   await attemptInside(machine, ['systemctl', 'is-system-running', '--wait'])
