@@ -1,6 +1,6 @@
-import {setTimeout as sleep} from 'node:timers/promises'
 import type {DeviceMapper} from '../dm/device-mapper.js'
 import type {PreparedFileSystem} from '../dm/prepare.js'
+import {keepLooking} from './keep-looking.js'
 import {SliceJudge} from './slice-judge.js'
 
 /**
@@ -25,29 +25,23 @@ export function watchSlices(request: CowWatchRequest): CowWatch {
   const pass = (): void => ended.abort(request.signal.reason)
   request.signal.addEventListener('abort', pass)
   if (request.signal.aborted) pass()
-  const done = new AbortController()
-  const looking = lookUntilDone(request, ended, done.signal)
+  const judges = request.fileSystems.map((fileSystem) => new SliceJudge(fileSystem))
+  const looking = keepLooking({
+    look: async () => {
+      for (const judge of judges) await judge.look(request.dm)
+    },
+    intervalMs: request.intervalMs ?? INTERVAL_MS,
+    onFailure: (error) => ended.abort(error),
+    signal: ended.signal,
+  })
   return {
     signal: ended.signal,
     async [Symbol.asyncDispose]() {
       request.signal.removeEventListener('abort', pass)
-      done.abort()
-      await looking
+      await looking[Symbol.asyncDispose]()
     },
   }
 }
 
 /** Whoever writes 500 MB a second uses up 50 MB between two looks; a look is one call of the kernel. */
 const INTERVAL_MS = 100
-
-async function lookUntilDone(request: CowWatchRequest, ended: AbortController, done: AbortSignal): Promise<void> {
-  const judges = request.fileSystems.map((fileSystem) => new SliceJudge(fileSystem))
-  while (!done.aborted && !ended.signal.aborted) {
-    try {
-      for (const judge of judges) await judge.look(request.dm)
-      await sleep(request.intervalMs ?? INTERVAL_MS, undefined, {signal: done})
-    } catch (error) {
-      if (!done.aborted) ended.abort(error)
-    }
-  }
-}

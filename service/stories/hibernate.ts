@@ -3,23 +3,20 @@ import type {Log} from '../edge/journal.js'
 import {causeText, FailedError, PermafrostError} from '../errors.js'
 import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
-import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
+import {Attempt} from './attempt.js'
 import {watchSlices} from './cow-watch.js'
-import {kernelFigures, type Figures} from './figures.js'
+import type {Figures} from './figures.js'
 import {refuseUnlessReady} from './preflight.js'
 import {reportAttempt} from './report.js'
 import {reportProgress, type Progress} from './progress.js'
-import {welcomeBack} from './resumed.js'
 import {leaveSnapshot, restoreTables} from './rollback.js'
 import {
   freezeEverybody,
-  keepNeededRunning,
   makeValid,
   prepareFileSystems,
   readFingerprints,
   saveStream,
-  takeSnapshot,
 } from './steps.js'
 
 export type StoryState =
@@ -65,13 +62,13 @@ export async function hibernate(request: HibernateRequest, machine: Machine): Pr
 }
 
 async function tryOnce(request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
-  const attempt = new Attempt(request, machine)
+  const attempt = new HibernateAttempt(request, machine)
   const outcome = await goOrReturn(attempt, request, machine)
   reportAttempt(machine.log, outcome, attempt.needed)
   return outcome
 }
 
-async function goOrReturn(attempt: Attempt, request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
+async function goOrReturn(attempt: HibernateAttempt, request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
   try {
     return {kind: 'resumed', figures: await attempt.prepareAndGo()}
   } catch (error) {
@@ -94,26 +91,14 @@ function reportEnd(log: Log, outcome: HibernateOutcome): void {
   else log.error(`Failed to put system to sleep. System resumed again: ${causeText(outcome.cause)}`, fields)
 }
 
-/** One try. `figures` grow as things are measured, so that a failed try has them too. */
-class Attempt {
-  readonly #request: HibernateRequest
-  readonly #machine: Machine
-  figures: Figures = {}
-  /** Who was kept running. */
-  needed: readonly Needed[] = []
-
-  constructor(request: HibernateRequest, machine: Machine) {
-    this.#request = request
-    this.#machine = machine
-  }
-
+class HibernateAttempt extends Attempt<HibernateRequest> {
   /** Returns in the resumed system only. */
   async prepareAndGo(): Promise<Figures> {
-    const {onState, signal} = this.#request
-    const {sink, faults} = this.#machine
+    const {onState, signal} = this.request
+    const {sink, faults} = this.machine
     onState('preparing')
     const startedMs = performance.now()
-    const fileSystems = await prepareFileSystems(this.#machine)
+    const fileSystems = await prepareFileSystems(this.machine)
     faults.hit('tables-loaded')
     signal.throwIfAborted()
     await using session = await sink.begin({signal})
@@ -126,17 +111,17 @@ class Attempt {
     session: ImageSession,
     startedMs: number,
   ): Promise<Figures> {
-    const {faults} = this.#machine
+    const {faults} = this.machine
     let frozen: FrozenProcesses | null = null
     try {
       faults.hit('image-begun')
-      this.#note({prepare_ms: Math.round(performance.now() - startedMs)})
-      this.#request.onState('freezing')
-      frozen = freezeEverybody(this.#machine)
+      this.note({prepare_ms: Math.round(performance.now() - startedMs)})
+      this.request.onState('freezing')
+      frozen = freezeEverybody(this.machine)
       await this.#snapshotAndSave(frozen, fileSystems, session)
     } catch (error) {
-      this.#request.onState('rolling-back')
-      await leaveSnapshot(this.#machine)
+      this.request.onState('rolling-back')
+      await leaveSnapshot(this.machine)
       throw error
     } finally {
       frozen?.thaw()
@@ -149,23 +134,9 @@ class Attempt {
     fileSystems: readonly PreparedFileSystem[],
     session: ImageSession,
   ): Promise<void> {
-    const {onState, signal} = this.#request
-    const {faults} = this.#machine
-    faults.hit('frozen')
-    this.needed = keepNeededRunning(this.#machine)
-    this.#request.onNeeded(this.needed.map(({pid}) => pid))
-    this.#note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: this.needed.length})
-    faults.hit('needed-running')
-    signal.throwIfAborted()
-    onState('snapshot')
-    const result = takeSnapshot(this.#machine, frozen, fileSystems)
-    this.#note(kernelFigures(result.figures))
-    if (result.side === 'created') {
-      await this.#saveAndPowerOff(result.imageFd, fileSystems, session)
-    } else {
-      onState('resuming')
-      this.#note(await welcomeBack(this.#machine, frozen, this.figures))
-    }
+    const result = this.takeSnapshot(frozen, fileSystems)
+    if (result.side === 'created') await this.#saveAndPowerOff(result.imageFd, fileSystems, session)
+    else await this.welcomeBack(frozen)
   }
 
   async #saveAndPowerOff(
@@ -173,30 +144,26 @@ class Attempt {
     fileSystems: readonly PreparedFileSystem[],
     session: ImageSession,
   ): Promise<never> {
-    const {onState, onProgress} = this.#request
-    const {syscalls, faults, dm} = this.#machine
+    const {onState, onProgress} = this.request
+    const {syscalls, faults, dm} = this.machine
     await using image = new SnapshotImage(syscalls, imageFd)
-    await using watch = watchSlices({dm, fileSystems, signal: this.#request.signal})
+    await using watch = watchSlices({dm, fileSystems, signal: this.request.signal})
     const {signal} = watch
     faults.hit('snapshot-taken')
     onState('saving')
     const startedMs = performance.now()
-    const records = await readFingerprints(this.#machine, fileSystems)
+    const records = await readFingerprints(this.machine, fileSystems)
     faults.hit('fingerprints-read')
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
-    const stream = await saveStream(this.#machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
+    const stream = await saveStream(this.machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
     faults.hit('stream-written')
-    const peakBytes = readPeakMemory(this.#machine.files.readText('/proc/self/status') ?? '')
-    this.#note({service_peak_bytes: peakBytes, save_ms: Math.round(performance.now() - startedMs)})
-    await makeValid(this.#machine, session, {stream, fileSystems: records, figures: this.figures})
+    const peakBytes = readPeakMemory(this.machine.files.readText('/proc/self/status') ?? '')
+    this.note({service_peak_bytes: peakBytes, save_ms: Math.round(performance.now() - startedMs)})
+    await makeValid(this.machine, session, {stream, fileSystems: records, figures: this.figures})
     faults.hit('image-valid')
     signal.throwIfAborted()
     onState('powering-off')
     return syscalls.powerOff()
-  }
-
-  #note(figures: Figures): void {
-    this.figures = {...this.figures, ...figures}
   }
 }
 

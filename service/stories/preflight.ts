@@ -20,6 +20,7 @@ import type {Machine} from '../machine.js'
 import type {ProcessEntry} from '../policy/process-table.js'
 import type {SinkSummary} from '../sinks/sink.js'
 import {estimateImageBytes, type MemoryInUse} from './image-size.js'
+import {readMeminfo} from './meminfo.js'
 
 export interface CheckResult {
   readonly id: string
@@ -230,10 +231,4 @@ function readMemoryInUse(meminfo: string, {dropsPageCache}: Configuration): Memo
   const usedBytes = read('MemTotal') - read(dropsPageCache ? 'MemAvailable' : 'MemFree')
   const anonymousBytes = Math.min(read('AnonPages'), usedBytes)
   return {anonymousBytes, otherBytes: Math.max(0, usedBytes - anonymousBytes)}
-}
-
-/** Fields of proc(5) by name, in bytes; 0 where this kernel has no such field. */
-function readMeminfo(meminfo: string): (field: string) => number {
-  const fields = new Map([...meminfo.matchAll(/^(\S+):\s+(\d+) kB$/gm)].map(([, name = '', kib]) => [name, Number(kib) * 1024]))
-  return (field) => fields.get(field) ?? 0
 }

@@ -1,17 +1,16 @@
 import type {PreparedFileSystem} from '../dm/prepare.js'
 import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
-import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
-import {kernelFigures, type Figures} from './figures.js'
+import {Attempt} from './attempt.js'
+import type {Figures} from './figures.js'
 import {explain, type HibernateOutcome, type HibernateRequest} from './hibernate.js'
 import {noteMerges} from './merge-notes.js'
 import {refuseUnlessReady} from './preflight.js'
 import {reportProgress} from './progress.js'
 import {reportAttempt} from './report.js'
-import {welcomeBack} from './resumed.js'
 import {leaveSnapshot, restoreTables} from './rollback.js'
-import {freezeEverybody, keepNeededRunning, makeValid, prepareFileSystems, readFingerprints, saveStream, takeSnapshot} from './steps.js'
+import {freezeEverybody, makeValid, prepareFileSystems, readFingerprints, saveStream} from './steps.js'
 import {RoomWatch} from './watch.js'
 
 export interface SnapshotRequest extends HibernateRequest {
@@ -40,7 +39,7 @@ export async function snapshotRunning(request: SnapshotRequest, machine: Machine
     request.onState('checking')
     await refuseUnlessReady(machine)
     machine.faults.hit('preflight-passed')
-    const attempt = new Attempt(request, machine)
+    const attempt = new SnapshotAttempt(request, machine)
     const outcome = await goOrReturn(attempt, request, machine)
     reportAttempt(machine.log, outcome, attempt.needed)
     machine.log.flush()
@@ -48,7 +47,7 @@ export async function snapshotRunning(request: SnapshotRequest, machine: Machine
   })
 }
 
-async function goOrReturn(attempt: Attempt, request: SnapshotRequest, machine: Machine): Promise<SnapshotOutcome> {
+async function goOrReturn(attempt: SnapshotAttempt, request: SnapshotRequest, machine: Machine): Promise<SnapshotOutcome> {
   try {
     const end = await attempt.prepareAndGo()
     if (end === 'merge') await restoreTables(machine)
@@ -68,79 +67,58 @@ interface Saving {
   readonly signal: AbortSignal
 }
 
-/** One try. `figures` grow as things are measured, so that a failed try has them too. */
-class Attempt {
-  readonly #request: SnapshotRequest
-  readonly #machine: Machine
-  figures: Figures = {}
-  needed: readonly Needed[] = []
-
-  constructor(request: SnapshotRequest, machine: Machine) {
-    this.#request = request
-    this.#machine = machine
-  }
-
+class SnapshotAttempt extends Attempt<SnapshotRequest> {
   async prepareAndGo(): Promise<'merge' | 'resumed'> {
-    const {onState, signal} = this.#request
-    const {sink, faults} = this.#machine
+    const {onState, signal} = this.request
+    const {sink, faults} = this.machine
     onState('preparing')
     const startedMs = performance.now()
-    const fileSystems = await prepareFileSystems(this.#machine)
+    const fileSystems = await prepareFileSystems(this.machine)
     faults.hit('tables-loaded')
     signal.throwIfAborted()
-    using watch = new RoomWatch(this.#machine)
+    await using watch = new RoomWatch(this.machine)
     const either = AbortSignal.any([signal, watch.signal])
     await using session = await sink.begin({signal: either})
     try {
       faults.hit('image-begun')
-      this.#note({prepare_ms: Math.round(performance.now() - startedMs)})
-      const imageFd = await this.#takeSnapshot(fileSystems)
+      this.note({prepare_ms: Math.round(performance.now() - startedMs)})
+      const imageFd = await this.#freezeAndTake(fileSystems)
       if (imageFd === null) return 'resumed'
       watch.begin(fileSystems)
       await this.#saveRunning({imageFd, fileSystems, session, watch, signal: either})
     } catch (error) {
       onState('rolling-back')
-      await leaveSnapshot(this.#machine)
+      await leaveSnapshot(this.machine)
       throw either.aborted ? either.reason : error
     }
-    await leaveSnapshot(this.#machine)
+    await leaveSnapshot(this.machine)
     return 'merge'
   }
 
   /** Everybody is frozen for as long as the snapshot takes. Gives null in the resumed system. */
-  async #takeSnapshot(fileSystems: readonly PreparedFileSystem[]): Promise<number | null> {
-    this.#request.onState('freezing')
+  async #freezeAndTake(fileSystems: readonly PreparedFileSystem[]): Promise<number | null> {
+    this.request.onState('freezing')
     let frozen: FrozenProcesses | null = null
     try {
-      frozen = freezeEverybody(this.#machine)
+      frozen = freezeEverybody(this.machine)
       return await this.#takeFrozen(frozen, fileSystems)
     } finally {
       frozen?.thaw()
-      this.#request.onThawed()
+      this.request.onThawed()
     }
   }
 
   async #takeFrozen(frozen: FrozenProcesses, fileSystems: readonly PreparedFileSystem[]): Promise<number | null> {
-    const {onState, onNeeded, signal, then} = this.#request
-    const {faults, syscalls, sink} = this.#machine
-    faults.hit('frozen')
-    this.needed = keepNeededRunning(this.#machine)
-    onNeeded(this.needed.map(({pid}) => pid))
-    this.#note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: this.needed.length})
-    faults.hit('needed-running')
-    signal.throwIfAborted()
-    onState('snapshot')
-    const result = takeSnapshot(this.#machine, frozen, fileSystems)
-    this.#note(kernelFigures(result.figures))
+    const {faults, syscalls, sink} = this.machine
+    const result = this.takeSnapshot(frozen, fileSystems)
     if (result.side === 'resumed') {
-      onState('resuming')
-      this.#note(await welcomeBack(this.#machine, frozen, this.figures))
+      await this.welcomeBack(frozen)
       return null
     }
     try {
       faults.hit('snapshot-taken')
-      if (then === 'merge') await sink.mark('aborted')
-      await noteMerges(this.#machine)
+      if (this.request.then === 'merge') await sink.mark('aborted')
+      await noteMerges(this.machine)
       return result.imageFd
     } catch (error) {
       syscalls.close(result.imageFd)
@@ -149,30 +127,26 @@ class Attempt {
   }
 
   async #saveRunning({imageFd, fileSystems, session, watch, signal}: Saving): Promise<void> {
-    const {onState, onProgress, then} = this.#request
-    const {syscalls, faults, mergeNotes} = this.#machine
+    const {onState, onProgress, then} = this.request
+    const {syscalls, faults, mergeNotes} = this.machine
     await using image = new SnapshotImage(syscalls, imageFd)
     onState('saving')
     const startedMs = performance.now()
-    const records = await readFingerprints(this.#machine, fileSystems)
+    const records = await readFingerprints(this.machine, fileSystems)
     faults.hit('fingerprints-read')
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
-    const stream = await saveStream(this.#machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
+    const stream = await saveStream(this.machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
     faults.hit('stream-written')
     // Its memory is everybody's again, while the other side may still be busy.
     image.release()
     watch.imageReleased()
-    this.#note({save_ms: Math.round(performance.now() - startedMs)})
-    await makeValid(this.#machine, session, {stream, fileSystems: records, figures: this.figures})
+    this.note({save_ms: Math.round(performance.now() - startedMs)})
+    await makeValid(this.machine, session, {stream, fileSystems: records, figures: this.figures})
     faults.hit('image-valid')
     signal.throwIfAborted()
     if (then === 'merge') return
     await mergeNotes.clearMerges()
     onState('powering-off')
     syscalls.powerOff()
-  }
-
-  #note(figures: Figures): void {
-    this.figures = {...this.figures, ...figures}
   }
 }

@@ -1,6 +1,8 @@
 import type {PreparedFileSystem} from '../dm/prepare.js'
 import {causeText, FailedError, MemoryRunsOutError} from '../errors.js'
 import type {Machine} from '../machine.js'
+import {keepLooking} from './keep-looking.js'
+import {readMeminfo} from './meminfo.js'
 import {SliceJudge} from './slice-judge.js'
 
 /** How things stand is looked at that often: a disk that writes 200 MB/s fills 10 MB meanwhile. */
@@ -12,13 +14,11 @@ const MEMORY_PART_MINIMUM = 1 / 20
  * While everybody runs on beside a snapshot, what they write fills the copy-on-write slices, and each page of memory
  * they change takes another page. Both are watched, so that there is time to go back.
  */
-export class RoomWatch implements Disposable {
+export class RoomWatch implements AsyncDisposable {
   readonly #machine: Machine
   readonly #controller = new AbortController()
-  #judges: readonly SliceJudge[] = []
+  #looking: AsyncDisposable | null = null
   #isImageHeld = true
-  #isOver = false
-  #timer: NodeJS.Timeout | null = null
 
   constructor(machine: Machine) {
     this.#machine = machine
@@ -30,8 +30,16 @@ export class RoomWatch implements Disposable {
   }
 
   begin(fileSystems: readonly PreparedFileSystem[]): void {
-    this.#judges = fileSystems.map((fileSystem) => new SliceJudge(fileSystem))
-    void this.#look()
+    const judges = fileSystems.map((fileSystem) => new SliceJudge(fileSystem))
+    this.#looking = keepLooking({
+      look: async () => {
+        if (this.#isImageHeld) refuseLittleMemory(this.#machine)
+        for (const judge of judges) await judge.look(this.#machine.dm)
+      },
+      intervalMs: LOOK_EVERY_MS,
+      onFailure: (error) => this.#controller.abort(explain(error)),
+      signal: this.#controller.signal,
+    })
   }
 
   /** The image takes no memory any more. */
@@ -39,26 +47,16 @@ export class RoomWatch implements Disposable {
     this.#isImageHeld = false
   }
 
-  [Symbol.dispose](): void {
-    this.#isOver = true
-    if (this.#timer !== null) clearTimeout(this.#timer)
-  }
-
-  async #look(): Promise<void> {
-    try {
-      if (this.#isImageHeld) refuseLittleMemory(this.#machine)
-      for (const judge of this.#judges) await judge.look(this.#machine.dm)
-      if (!this.#isOver) this.#timer = setTimeout(() => void this.#look(), LOOK_EVERY_MS)
-    } catch (error) {
-      if (this.#isOver) return
-      const isOurs = error instanceof FailedError
-      this.#controller.abort(isOurs ? error : new FailedError(`Cannot watch the snapshot: ${causeText(error)}`, {cause: error}))
-    }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#looking?.[Symbol.asyncDispose]()
   }
 }
 
+function explain(error: unknown): FailedError {
+  return error instanceof FailedError ? error : new FailedError(`Cannot watch the snapshot: ${causeText(error)}`, {cause: error})
+}
+
 function refuseLittleMemory({files}: Machine): void {
-  const meminfo = files.readText('/proc/meminfo') ?? ''
-  const read = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(meminfo)?.[1] ?? 0) * 1024
+  const read = readMeminfo(files.readText('/proc/meminfo') ?? '')
   if (read('MemAvailable') < read('MemTotal') * MEMORY_PART_MINIMUM) throw new MemoryRunsOutError(read('MemAvailable'))
 }

@@ -1,0 +1,49 @@
+import type {PreparedFileSystem} from '../dm/prepare.js'
+import type {FrozenProcesses} from '../kernel-api/freezer.js'
+import type {SnapshotResult} from '../kernel-api/syscalls.js'
+import type {Machine} from '../machine.js'
+import type {Needed} from '../policy/match.js'
+import {kernelFigures, type Figures} from './figures.js'
+import type {HibernateRequest} from './hibernate.js'
+import {welcomeBack} from './resumed.js'
+import {keepNeededRunning, takeSnapshot} from './steps.js'
+
+/** One try of a story. `figures` grow as things are measured, so that a failed try has them too. */
+export abstract class Attempt<Request extends HibernateRequest> {
+  protected readonly request: Request
+  protected readonly machine: Machine
+  figures: Figures = {}
+  /** Who was kept running. */
+  needed: readonly Needed[] = []
+
+  constructor(request: Request, machine: Machine) {
+    this.request = request
+    this.machine = machine
+  }
+
+  /** With everybody frozen: lets go on whom the policy names, and takes the snapshot. Gives what the kernel gave, on either side. */
+  protected takeSnapshot(frozen: FrozenProcesses, fileSystems: readonly PreparedFileSystem[]): SnapshotResult {
+    const {onState, onNeeded, signal} = this.request
+    const {faults} = this.machine
+    faults.hit('frozen')
+    this.needed = keepNeededRunning(this.machine)
+    onNeeded(this.needed.map(({pid}) => pid))
+    this.note({freeze_ns: frozen.durationNs, frozen_tasks: frozen.taskCount, needed_processes: this.needed.length})
+    faults.hit('needed-running')
+    signal.throwIfAborted()
+    onState('snapshot')
+    const result = takeSnapshot(this.machine, frozen, fileSystems)
+    this.note(kernelFigures(result.figures))
+    return result
+  }
+
+  /** In the resumed system. */
+  protected async welcomeBack(frozen: FrozenProcesses): Promise<void> {
+    this.request.onState('resuming')
+    this.note(await welcomeBack(this.machine, frozen, this.figures))
+  }
+
+  protected note(figures: Figures): void {
+    this.figures = {...this.figures, ...figures}
+  }
+}
