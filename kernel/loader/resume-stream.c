@@ -40,15 +40,9 @@ static void look_at(void *context, const char *path)
 {
 	struct search *search = context;
 	struct superblock superblock;
-	enum superblock_kind kind;
 	struct reason ignored;
-	struct disk disk;
 
-	if (disk_open(&disk, path, O_RDONLY, &ignored))
-		return;
-	kind = superblock_read(&disk, &superblock, &ignored);
-	disk_close(&disk);
-	if (kind != SUPERBLOCK_READ)
+	if (superblock_look(path, &superblock, &ignored) != SUPERBLOCK_READ)
 		return;
 	if (search->image_id && memcmp(superblock.image_id, search->image_id,
 				       sizeof(superblock.image_id)))

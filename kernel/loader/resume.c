@@ -103,12 +103,8 @@ static void look_at(void *context, const char *path)
 	struct superblock superblock;
 	enum superblock_kind kind;
 	struct reason why;
-	struct disk disk;
 
-	if (disk_open(&disk, path, O_RDONLY, &why))
-		return;
-	kind = superblock_read(&disk, &superblock, &why);
-	disk_close(&disk);
+	kind = superblock_look(path, &superblock, &why);
 	if (kind == SUPERBLOCK_READ && superblock_is(&superblock, STATE_VALID))
 		add_candidate(candidates, path, &superblock);
 	else if (candidates->is_early)

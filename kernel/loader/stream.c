@@ -165,6 +165,15 @@ static int take_part(struct run *run, u64 place, const u8 *bytes, u64 count,
 	return 0;
 }
 
+/* Reads the next part of a payload, whose digest is gathered. */
+static int read_part(const struct run *run, u32 count, struct reason *why)
+{
+	if (read_exactly(run->stream, run->part, count, why))
+		return -1;
+	XXH64_update(run->frame_digest, run->part, count);
+	return 0;
+}
+
 static int take_piece(struct run *run, const struct frame *frame,
 		      struct reason *why)
 {
@@ -177,9 +186,8 @@ static int take_piece(struct run *run, const struct frame *frame,
 	while (left) {
 		const u32 count = left < READ_BYTES ? left : READ_BYTES;
 
-		if (read_exactly(run->stream, run->part, count, why))
+		if (read_part(run, count, why))
 			return -1;
-		XXH64_update(run->frame_digest, run->part, count);
 		if (take_part(run, place, run->part, count, why))
 			return -1;
 		place += count;
@@ -205,9 +213,8 @@ static int compare_header(struct run *run, const struct frame *frame,
 	while (left) {
 		const u32 count = left < READ_BYTES ? left : READ_BYTES;
 
-		if (read_exactly(run->stream, run->part, count, why))
+		if (read_part(run, count, why))
 			return -1;
-		XXH64_update(run->frame_digest, run->part, count);
 		left -= count;
 	}
 	if (XXH64_digest(run->frame_digest) != frame->digest)

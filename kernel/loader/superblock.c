@@ -2,6 +2,8 @@
 /* The first sector of the spare device, as service/image/FORMAT.md has it. */
 #include "superblock.h"
 
+#include <fcntl.h>
+
 #include <errno.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -93,6 +95,20 @@ enum superblock_kind superblock_read(const struct disk *disk,
 	if (sector)
 		kind = superblock_decode(sector, disk->path, superblock, why);
 	pages_free(buffer, capacity);
+	return kind;
+}
+
+enum superblock_kind superblock_look(const char *path,
+				     struct superblock *superblock,
+				     struct reason *why)
+{
+	enum superblock_kind kind;
+	struct disk disk;
+
+	if (disk_open(&disk, path, O_RDONLY, why))
+		return SUPERBLOCK_NONE;
+	kind = superblock_read(&disk, superblock, why);
+	disk_close(&disk);
 	return kind;
 }
 

@@ -45,6 +45,11 @@ enum superblock_kind superblock_read(const struct disk *disk,
 				     struct superblock *superblock,
 				     struct reason *why);
 
+/* The same of a device by its path; one that cannot be opened has none. */
+enum superblock_kind superblock_look(const char *path,
+				     struct superblock *superblock,
+				     struct reason *why);
+
 /* The same of the 512 bytes themselves; name says where they are from. */
 enum superblock_kind superblock_decode(const u8 *sector, const char *name,
 				       struct superblock *superblock,
