@@ -1,5 +1,6 @@
 import {spawn} from 'node:child_process'
 import {once} from 'node:events'
+import {onInterrupt} from './interrupt.js'
 import {type Arguments, demandRoot, EXIT_DONE, EXIT_FAILED, type Surroundings, toJson} from './verb.js'
 
 /** units/sleep, which systemd-hibernate.service runs as well. */
@@ -10,7 +11,7 @@ export async function hibernate({flags}: Arguments, surroundings: Surroundings):
   demandRoot(surroundings, 'hibernate')
   await using client = await surroundings.connect()
   const child = spawn(SLEEP, [], {stdio: ['ignore', 'ignore', 'inherit']})
-  using _passedOn = passSignalsOn((signal) => child.kill(signal))
+  using _passedOn = onInterrupt((signal) => child.kill(signal))
   const [code]: readonly unknown[] = await once(child, 'exit')
   const status = typeof code === 'number' ? code : EXIT_FAILED
   if (flags.has('json')) {
@@ -18,16 +19,4 @@ export async function hibernate({flags}: Arguments, surroundings: Surroundings):
     surroundings.print(toJson(status === EXIT_DONE ? {ok: true, figures: LastFigures} : {ok: false, reason: LastResult}))
   }
   return status
-}
-
-/** Ctrl-C means "do not": the hibernation is rolled back, and then the child ends. */
-function passSignalsOn(pass: (signal: NodeJS.Signals) => void): Disposable {
-  process.on('SIGINT', pass)
-  process.on('SIGTERM', pass)
-  return {
-    [Symbol.dispose]() {
-      process.off('SIGINT', pass)
-      process.off('SIGTERM', pass)
-    },
-  }
 }

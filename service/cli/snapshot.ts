@@ -9,6 +9,7 @@ import {openStandardOutput} from '../edge/pipe.js'
 import {causeText, UsageError} from '../errors.js'
 import {FAILED, KEPT} from '../sinks/answering-connection.js'
 import {consumersEnded, findConsumers} from './consumers.js'
+import {onInterrupt} from './interrupt.js'
 import {type Arguments, demandRoot, EXIT_DONE, type Surroundings} from './verb.js'
 
 const RUNTIME_DIRECTORY = '/run/permafrost'
@@ -105,16 +106,4 @@ async function finish(output: {close(): void}): Promise<void> {
   const consumers = findConsumers()
   output.close()
   await consumersEnded(consumers)
-}
-
-/** Ctrl-C means "do not". */
-function onInterrupt(abort: () => void): Disposable {
-  process.on('SIGINT', abort)
-  process.on('SIGTERM', abort)
-  return {
-    [Symbol.dispose]() {
-      process.off('SIGINT', abort)
-      process.off('SIGTERM', abort)
-    },
-  }
 }
