@@ -135,18 +135,16 @@ function describeRecovery({restored}: RecoveryReport): string | null {
 }
 
 async function check(log: Log): Promise<readonly CheckRow[]> {
-  for (const {id, title, read} of [
-    {id: 'configuration', title: 'The configuration can be read', read: () => void loadConfiguration()},
-    {id: 'policy', title: 'The policy can be read', read: () => void mergePolicyDirectories()},
-  ]) {
-    try {
-      read()
-    } catch (error) {
-      if (!(error instanceof FileError)) throw error
-      return [{id, title, passed: false, remedy: error.message}]
-    }
+  let row = {id: 'configuration', title: 'The configuration can be read'}
+  try {
+    const configuration = loadConfiguration()
+    row = {id: 'policy', title: 'The policy can be read'}
+    const policy = mergePolicyDirectories()
+    return await preflight(openMachine({configuration, policy, log}))
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error
+    return [{...row, passed: false, remedy: error.message}]
   }
-  return await preflight(openCurrentMachine(log))
 }
 
 function terminated(): Promise<'terminated'> {
