@@ -14,10 +14,10 @@ export interface Piece {
 /**
  * Where parts of mapped devices lie on the devices at the bottom, which are there before anybody activates volumes or asks for
  * passphrases. What is changed through an encrypted device changes there as well. Below a target of which it is not known where
- * it puts things nobody looks.
+ * it puts things nobody looks. `devices` are all there are now.
  */
-export async function findPiecesBelow(pieces: readonly Piece[], dm: DeviceMapper): Promise<readonly Piece[]> {
-  const descent = new Descent(dm, await dm.list())
+export async function findPiecesBelow(pieces: readonly Piece[], dm: DeviceMapper, devices: readonly MappedDevice[]): Promise<readonly Piece[]> {
+  const descent = new Descent(dm, devices)
   const below: Piece[] = []
   for (const piece of pieces) below.push(...(await descent.from(piece)))
   return below

@@ -75,7 +75,7 @@ export async function readFingerprints(
     const {type, uuid, isReadOnly} = mounted
     await using source = await blocks.openForReading(base)
     const places = await findFingerprintPlaces({source, fileSystemType: type, isReadOnly, deviceBytes})
-    const pieces = await findPiecesBelow(places.map((place) => ({device: base, ...place})), dm)
+    const pieces = await findPiecesBelow(places.map((place) => ({device: base, ...place})), dm, devices)
     for (const [device, below] of groupByDevice(pieces)) {
       await using bottom = await blocks.openForReading(device)
       const regions = await digestPlaces(bottom, below, digest)
