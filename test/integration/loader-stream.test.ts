@@ -11,25 +11,15 @@ import {loadLz4} from '../../service/image/lz4.js'
 import {AwaySink} from '../../service/sinks/away-sink.js'
 import {SpareDevice} from '../../service/sinks/spare-device.js'
 import {LoaderBuild} from './loader-build.js'
+import {withLoaderOr} from './with-loader.js'
 
-const missing = LoaderBuild.findMissing()
 const loader = new LoaderBuild()
 const digest = loadDigest()
 const KERNEL = {sysname: 'Linux', release: '6.12', version: '#1', machine: 'x86_64', physicalPages: 1}
 /** The loader reads a stream in parts of 256 KiB: one chunk has less than that, one has more. */
 const CHUNK_BYTES = [300_000, 64, 700_000]
 
-test.before(() => {
-  if (missing === null) loader.build()
-})
-test.after.always(() => loader.remove())
-
-const withLoader = missing === null ? test : test.skip
-if (missing !== null)
-  test('the loader is not tested', t => {
-    t.log(`skipped: package '${missing}' is not installed`)
-    t.pass()
-  })
+const withLoader = withLoaderOr('the loader is not tested', loader)
 
 withLoader('takes the stream that the spare device gives leave to', async t => {
   const {spare, stream} = await saveAway()

@@ -10,24 +10,14 @@ import {DAMAGES, EDITS, flip, runningKernel, setSuperblock} from './loader-cases
 import {
   chunkField, digestOf, makeImage, PLACES, seal, SUPERBLOCK, u64, writeState, type TestImage, type TestRecord,
 } from './loader-image.js'
+import {withLoaderOr} from './with-loader.js'
 
-const missing = LoaderBuild.findMissing()
 const loader = new LoaderBuild()
 const kernel = runningKernel()
 const fileSystemBlocks = Buffer.alloc(16384, 'superblock and journal superblock ')
 const fileSystemPath = loader.write(fileSystemBlocks)
 
-test.before(() => {
-  if (missing === null) loader.build()
-})
-test.after.always(() => loader.remove())
-
-const withLoader = missing === null ? test : test.skip
-if (missing !== null)
-  test('the loader is not tested', t => {
-    t.log(`skipped: package '${missing}' is not installed`)
-    t.pass()
-  })
+const withLoader = withLoaderOr('the loader is not tested', loader)
 
 withLoader('finds nothing wrong with a good image', async t => {
   const {bytes} = await makeGoodImage()

@@ -10,25 +10,15 @@ import {decodeSuperblock, SUPERBLOCK_BYTES} from '../../service/image/superblock
 import {verifyImage} from '../../service/image/verify.js'
 import {LoaderBuild} from './loader-build.js'
 import {makeImage, PLACES, RECORD, seal, u64} from './loader-image.js'
+import {withLoaderOr} from './with-loader.js'
 
 /** Two readers written apart from the same page: each shows where the other is wrong. */
-const missing = LoaderBuild.findMissing()
 const loader = new LoaderBuild()
 const digest = loadDigest()
 const lz4 = loadLz4()
 const KERNEL = {sysname: 'Linux', release: '6.12', version: '#1', machine: 'x86_64'}
 
-test.before(() => {
-  if (missing === null) loader.build()
-})
-test.after.always(() => loader.remove())
-
-const withLoader = missing === null ? test : test.skip
-if (missing !== null)
-  test('the readers are not compared', t => {
-    t.log(`skipped: package '${missing}' is not installed`)
-    t.pass()
-  })
+const withLoader = withLoaderOr('the readers are not compared', loader)
 
 withLoader('service and loader read the image of version 1 as it was when it was fixed', async t => {
   const path = loader.write(gunzipSync(readFileSync(new URL('../fixtures/image-v1.bin.gz', import.meta.url))))

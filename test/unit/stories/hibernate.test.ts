@@ -17,6 +17,7 @@ import {decodeSuperblock, type ImageState} from '../../../service/image/superblo
 import type {Needed} from '../../../service/policy/match.js'
 import {hibernate} from '../../../service/stories/hibernate.js'
 import {recover} from '../../../service/stories/rollback.js'
+import {assertAsBefore} from '../fakes/as-before.js'
 import {fakeMachine, ORIGINAL_TABLES, recordingRequest, type FakeMachine} from '../fakes/machine.js'
 
 test('the created side ends with the power off, and by then the image is valid', async (t) => {
@@ -273,16 +274,6 @@ async function hibernateUntilPowerOff(t: ExecutionContext) {
   const request = recordingRequest()
   await hibernate(request, fake.machine)
   return {fake, request, atPowerOff: decodeSuperblock(sectors[0] ?? Buffer.alloc(0), fake.machine.digest, 'spare')}
-}
-
-async function assertAsBefore(t: ExecutionContext, fake: FakeMachine): Promise<void> {
-  t.false(fake.kernel.isFrozen)
-  t.false(fake.kernel.isImageOpen)
-  t.is(fake.kernel.poweredOff, 0)
-  t.deepEqual(await fake.liveTables(), ORIGINAL_TABLES)
-  t.deepEqual(fake.dm.devices.map(({inactive}) => inactive), [null, null])
-  t.true(['empty', 'aborted'].includes(await fake.imageState()))
-  if ((await fake.imageState()) !== 'empty') t.is(await fake.spare.readMerges(), null)
 }
 
 function needed(pid: number): Needed {

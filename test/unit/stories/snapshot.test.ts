@@ -9,6 +9,7 @@ import {AwaySink} from '../../../service/sinks/away-sink.js'
 import type {StreamTarget} from '../../../service/sinks/stream-target.js'
 import {recover} from '../../../service/stories/rollback.js'
 import {snapshotRunning, type SnapshotRequest} from '../../../service/stories/snapshot.js'
+import {assertAsBefore} from '../fakes/as-before.js'
 import {fakeMachine, ORIGINAL_TABLES, recordingRequest, type FakeMachine, type FakeMachineOptions} from '../fakes/machine.js'
 
 test('after halt the power goes when the other side has everything, and by then the image may be resumed', async (t) => {
@@ -215,14 +216,4 @@ async function received(fake: FakeMachine, {bytes}: FakeTarget) {
     },
   }
   return await receiveImage({input, digest: fake.machine.digest, where: 'stream'}, {open: async () => {}, take: async () => {}}, new AbortController().signal)
-}
-
-async function assertAsBefore(t: ExecutionContext, fake: FakeMachine): Promise<void> {
-  t.false(fake.kernel.isFrozen)
-  t.false(fake.kernel.isImageOpen)
-  t.is(fake.kernel.poweredOff, 0)
-  t.deepEqual(await fake.liveTables(), ORIGINAL_TABLES)
-  t.deepEqual(fake.dm.devices.map(({inactive}) => inactive), [null, null])
-  t.true(['empty', 'aborted'].includes(await fake.imageState()))
-  if ((await fake.imageState()) !== 'empty') t.is(await fake.spare.readMerges(), null)
 }
