@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "status.h"
+
 #define BYTES		16
 #define MAX_PROCESSORS	64
 #define JUMP_MS		500
@@ -60,11 +62,8 @@ static void *draw(void *argument)
 
 static void report(const char *path, int processors)
 {
-	char draft[512];
-	FILE *file;
+	FILE *file = status_begin(path);
 
-	snprintf(draft, sizeof(draft), "%s.draft", path);
-	file = fopen(draft, "w");
 	if (!file)
 		return;
 	for (int i = 0; i < processors * number; i++) {
@@ -72,8 +71,7 @@ static void report(const char *path, int processors)
 			fprintf(file, "%02x", drawn[i / number][i % number * BYTES + byte]);
 		fprintf(file, "\n");
 	}
-	fclose(file);
-	rename(draft, path);
+	status_end(file, path);
 }
 
 int main(int argc, char **argv)

@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "status.h"
+
 #define PAGE	4096
 #define WORDS	(PAGE / sizeof(uint64_t))
 
@@ -56,17 +58,13 @@ static uint64_t count_bad(const unsigned char *memory, uint64_t pages)
 
 static void report(const char *path, int round, uint64_t count, uint64_t pages, uint64_t bad)
 {
-	char draft[512];
-	FILE *file;
+	FILE *file = status_begin(path);
 
-	snprintf(draft, sizeof(draft), "%s.draft", path);
-	file = fopen(draft, "w");
 	if (!file)
 		return;
 	fprintf(file, "round=%d count=%llu pages=%llu bad=%llu\n", round, (unsigned long long)count,
 		(unsigned long long)pages, (unsigned long long)bad);
-	fclose(file);
-	rename(draft, path);
+	status_end(file, path);
 }
 
 int main(int argc, char **argv)

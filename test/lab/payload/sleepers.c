@@ -24,6 +24,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "status.h"
+
 #define PATIENCE_MS	60000
 
 struct answer {
@@ -139,16 +141,12 @@ static int hear(int socket, struct answer *answer)
 
 static void report(const char *path, int round, int answered, int wrong)
 {
-	char draft[512];
-	FILE *file;
+	FILE *file = status_begin(path);
 
-	snprintf(draft, sizeof(draft), "%s.draft", path);
-	file = fopen(draft, "w");
 	if (!file)
 		return;
 	fprintf(file, "round=%d answered=%d wrong=%d\n", round, answered, wrong);
-	fclose(file);
-	rename(draft, path);
+	status_end(file, path);
 }
 
 static void wake_all(const int *sockets, int number, int round, const char *path)

@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "status.h"
+
 #define WORDS	128
 
 static volatile sig_atomic_t asked;
@@ -47,16 +49,12 @@ static void make_message(uint64_t *message, uint64_t number)
 
 static void report(const char *path, int round, uint64_t received)
 {
-	char draft[512];
-	FILE *file;
+	FILE *file = status_begin(path);
 
-	snprintf(draft, sizeof(draft), "%s.draft", path);
-	file = fopen(draft, "w");
 	if (!file)
 		return;
 	fprintf(file, "round=%d received=%llu\n", round, (unsigned long long)received);
-	fclose(file);
-	rename(draft, path);
+	status_end(file, path);
 }
 
 /* Gives up a connection on which nothing is heard for some seconds. */

@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "status.h"
+
 #define FAR_S	1000000
 
 static unsigned long slept, early;
@@ -131,19 +133,15 @@ static int64_t left(int timer)
 
 static void report(const char *path, int round, int monotonic, int boottime)
 {
-	char draft[512];
-	FILE *file;
+	FILE *file = status_begin(path);
 
-	snprintf(draft, sizeof(draft), "%s.draft", path);
-	file = fopen(draft, "w");
 	if (!file)
 		return;
 	fprintf(file, "round=%d monotonic=%lld boottime=%lld realtime=%lld left_monotonic=%lld left_boottime=%lld"
 		" slept=%lu early=%lu\n", round, (long long)now(CLOCK_MONOTONIC), (long long)now(CLOCK_BOOTTIME),
 		(long long)now(CLOCK_REALTIME), (long long)left(monotonic), (long long)left(boottime),
 		__atomic_load_n(&slept, __ATOMIC_RELAXED), __atomic_load_n(&early, __ATOMIC_RELAXED));
-	fclose(file);
-	rename(draft, path);
+	status_end(file, path);
 }
 
 int main(int argc, char **argv)
