@@ -41,6 +41,7 @@ process.exit()
 
 /** Serves until it is told to end or the bus is lost; whatever has begun is finished first. */
 async function serve(): Promise<number> {
+  const termination = terminated()
   const attempts = new Attempts({
     hibernate: async (request) => await hibernate(request, openCurrentMachine(log)),
     snapshot: async (request, order) => await snapshotRunning(request, openSnapshotMachine(log, order)),
@@ -67,7 +68,7 @@ async function serve(): Promise<number> {
   await openSideDoorOrSay(() => refusalOf(() => attempts.abort()))
   await recovery
   serviceManager.ready('Waiting for a request')
-  const reason = await Promise.race([connection.lost.then(() => 'bus lost' as const), terminated()])
+  const reason = await Promise.race([connection.lost.then(() => 'bus lost' as const), termination])
   serviceManager.stopping('Finishing what has begun')
   if (reason === 'terminated') attempts.abortIfRunning()
   else log.error(new BusLostError().message)
@@ -147,6 +148,7 @@ async function check(log: Log): Promise<readonly CheckRow[]> {
   }
 }
 
+/** Called before anything is begun, so that an early signal does not cut it off in the middle. */
 function terminated(): Promise<'terminated'> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve('terminated'))
