@@ -14,6 +14,7 @@ import {leaveSnapshot, restoreTables} from './rollback.js'
 import {
   freezeEverybody,
   makeValid,
+  powerOffAlone,
   prepareFileSystems,
   readFingerprints,
   saveStream,
@@ -163,7 +164,7 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     faults.hit('image-valid')
     signal.throwIfAborted()
     onState('powering-off')
-    return syscalls.powerOff()
+    return powerOffAlone(this.machine, this.needed)
   }
 }
 

@@ -128,7 +128,7 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
 
   async #saveRunning({imageFd, fileSystems, session, watch, signal}: Saving): Promise<void> {
     const {onState, onProgress, then} = this.request
-    const {syscalls, faults, mergeNotes} = this.machine
+    const {syscalls, faults} = this.machine
     await using image = new SnapshotImage(syscalls, imageFd)
     onState('saving')
     const startedMs = performance.now()
@@ -144,9 +144,19 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     await makeValid(this.machine, session, {stream, fileSystems: records, figures: this.figures})
     faults.hit('image-valid')
     signal.throwIfAborted()
-    if (then === 'merge') return
-    await mergeNotes.clearMerges()
-    onState('powering-off')
-    syscalls.powerOff()
+    if (then === 'halt') await this.#switchOff()
+  }
+
+  /** Nobody runs any more from before the image may be resumed: see powerOffAlone() in steps.ts. */
+  async #switchOff(): Promise<never> {
+    const {syscalls, mergeNotes} = this.machine
+    this.request.onState('powering-off')
+    const frozen = freezeEverybody(this.machine)
+    try {
+      await mergeNotes.clearMerges()
+      return syscalls.powerOff()
+    } finally {
+      frozen.thaw()
+    }
   }
 }

@@ -7,9 +7,9 @@ import {digestPlaces, findFingerprintPlaces} from '../image/fingerprint.js'
 import {encodeHeader} from '../image/header.js'
 import type {FileSystemRecord} from '../image/records.js'
 import {writeImage, type WriteProgress, type WrittenStream} from '../image/write.js'
-import {SIGUNFREEZE} from '../kernel-api/abi.js'
+import {SIGFREEZE, SIGUNFREEZE} from '../kernel-api/abi.js'
 import {FrozenProcesses, type SnapshotImage} from '../kernel-api/freezer.js'
-import type {SnapshotResult} from '../kernel-api/syscalls.js'
+import type {SnapshotResult, Syscalls} from '../kernel-api/syscalls.js'
 import type {Machine} from '../machine.js'
 import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
@@ -37,15 +37,32 @@ export function freezeEverybody({syscalls, configuration}: Machine): FrozenProce
  */
 export function keepNeededRunning({syscalls, findNeeded}: Machine): readonly Needed[] {
   const needed = findNeeded()
-  for (const {pid} of needed) {
+  signalAll(needed, SIGUNFREEZE, syscalls)
+  return needed
+}
+
+/**
+ * Switches off with nobody running but the service: while the kernel shuts its devices down, whoever still runs gets errors from
+ * them (virtio_dev_shutdown() in drivers/virtio/virtio.c is one), fills the console with them, and might act on them.
+ */
+export function powerOffAlone({syscalls}: Machine, needed: readonly Needed[]): never {
+  signalAll(needed, SIGFREEZE, syscalls)
+  try {
+    return syscalls.powerOff()
+  } finally {
+    signalAll(needed, SIGUNFREEZE, syscalls)
+  }
+}
+
+function signalAll(processes: readonly Needed[], signal: number, syscalls: Syscalls): void {
+  for (const {pid} of processes) {
     try {
-      syscalls.kill(pid, SIGUNFREEZE)
+      syscalls.kill(pid, signal)
     } catch (error) {
-      // It ended on its way into the freezer, as SIGKILL may still do: nobody needs it any more.
+      // It has ended, as SIGKILL may have it even in the freezer: nobody needs it any more.
       if (!(error instanceof SystemCallError) || error.errno !== ESRCH) throw error
     }
   }
-  return needed
 }
 
 export function takeSnapshot(

@@ -34,12 +34,15 @@ export class FakeKernel implements Syscalls {
   isFrozen = false
   isImageOpen = false
   poweredOff = 0
+  /** Who ran beside the service when the power went, each time; null is everybody. */
+  readonly runningAtPowerOff: (readonly number[] | null)[] = []
   /** Why, each time. */
   readonly restarts: string[] = []
   pageCacheDrops = 0
   /** Whether everybody was still frozen, each time. */
   readonly reseeds: boolean[] = []
-  readonly unfrozen: number[] = []
+  /** The needed processes that run while the others are frozen. */
+  readonly unfrozen = new Set<number>()
   readonly snapshots: SnapshotRequest[] = []
   /** Thrown by the call of that name, once it is set. */
   failing: {readonly call: keyof Syscalls; readonly error: Error} | null = null
@@ -53,6 +56,7 @@ export class FakeKernel implements Syscalls {
   freezeProcesses(): FreezeTicket {
     this.#fail('freezeProcesses')
     this.isFrozen = true
+    this.unfrozen.clear()
     return {fd: FREEZER_FD, taskCount: 120, durationNs: 3_000_000n}
   }
 
@@ -64,7 +68,8 @@ export class FakeKernel implements Syscalls {
   kill(pid: number, signal: number): void {
     this.#fail('kill')
     if (this.gone.includes(pid)) throw new SystemCallError('send a signal', 3)
-    if (signal === 66) this.unfrozen.push(pid)
+    if (signal === 66) this.unfrozen.add(pid)
+    if (signal === 65) this.unfrozen.delete(pid)
   }
 
   snapshotKernel(request: SnapshotRequest): SnapshotResult {
@@ -100,6 +105,7 @@ export class FakeKernel implements Syscalls {
   powerOff(): never {
     this.#fail('powerOff')
     this.poweredOff++
+    this.runningAtPowerOff.push(this.isFrozen ? [...this.unfrozen] : null)
     this.#options.onPowerOff()
     throw new Error('the power is off')
   }

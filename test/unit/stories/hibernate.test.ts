@@ -74,7 +74,20 @@ test('whom the policy names goes on after the freeze, and nobody else', async (t
   const fake = await fakeMachine(t, {side: 'resumed', needed: [needed(70), needed(71), needed(72)]})
   fake.kernel.gone = [71]
   await hibernate(recordingRequest(), fake.machine)
-  t.deepEqual(fake.kernel.unfrozen, [70, 72])
+  t.deepEqual([...fake.kernel.unfrozen], [70, 72])
+})
+
+test('nobody but the service runs when the power goes', async (t) => {
+  const fake = await fakeMachine(t, {needed: [needed(70), needed(71)]})
+  await hibernate(recordingRequest(), fake.machine)
+  t.deepEqual(fake.kernel.runningAtPowerOff, [[]])
+})
+
+test('when the power does not go, the needed processes run again before the file systems are put back', async (t) => {
+  const fake = await fakeMachine(t, {needed: [needed(70)]})
+  fake.kernel.failing = {call: 'powerOff', error: new SystemCallError('power off', 1)}
+  await hibernate(recordingRequest(), fake.machine)
+  t.deepEqual([...fake.kernel.unfrozen], [70])
 })
 
 test('the resumed side thaws, drops what was prepared and marks the image resumed', async (t) => {

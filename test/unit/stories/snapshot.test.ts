@@ -14,7 +14,7 @@ import {fakeMachine, ORIGINAL_TABLES, recordingRequest, type FakeMachine, type F
 
 test('after halt the power goes when the other side has everything, and by then the image may be resumed', async (t) => {
   const {fake, away, atPowerOff} = await untilPowerOff(t)
-  t.is(fake.kernel.poweredOff, 1)
+  t.deepEqual(fake.kernel.runningAtPowerOff, [[]])
   t.true(away.isFinished)
   t.like(atPowerOff, {state: 'away', streamBytes: fake.stream.length})
   const {superblock, header} = await received(fake, away)
