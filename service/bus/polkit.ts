@@ -28,9 +28,17 @@ export function polkitAuthority(connection: BusConnection): Authority {
   return {
     async authorize(question) {
       const [uid] = await connection.callBus('GetConnectionUnixUser', 's', [question.sender])
-      return uid === 0 ? 'yes' : await askPolkit(connection, question)
+      if (uid === 0) return 'yes'
+      const answer = await askPolkit(connection, question)
+      return answer === 'yes' && !(await isThere(connection, question.sender)) ? 'no' : answer
     },
   }
+}
+
+/** polkit may have answered before it heard that the caller has gone, and nothing is begun for somebody who has. */
+async function isThere(connection: BusConnection, sender: string): Promise<boolean> {
+  const [hasOwner] = await connection.callBus('NameHasOwner', 's', [sender])
+  return hasOwner === true
 }
 
 async function askPolkit(connection: BusConnection, question: Question): Promise<Authorization> {

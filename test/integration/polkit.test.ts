@@ -1,4 +1,5 @@
 import {type ChildProcess, execFile, spawn} from 'node:child_process'
+import {once} from 'node:events'
 import {existsSync} from 'node:fs'
 import {promisify} from 'node:util'
 import anyTest, {type ExecutionContext, type TestFn} from 'ava'
@@ -71,7 +72,9 @@ test(title('a caller that vanishes while polkit thinks starts nothing, and other
   // Its call has been taken when another of the same connection's daemon is answered.
   await new Promise((resolve) => setTimeout(resolve, 500))
   t.is((await client.properties()).State, 'idle')
+  const end = once(caller, 'exit')
   caller.kill('SIGKILL')
+  await end
   polkit.daemon.kill('SIGCONT')
   t.regex(await callAs(bus, 'nobody', ['CanHibernate']), /^ss "no"/)
   t.is(story.calls, 0)
