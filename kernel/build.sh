@@ -12,7 +12,7 @@ shift
 [ $# -gt 0 ] || { echo "kernel/build.sh: no configuration fragment named" >&2; exit 2; }
 source=$directory/linux
 objects=$directory/o
-typical_objects=1600
+typical_objects=2358
 
 export CCACHE_BASEDIR=$directory CCACHE_NOHASHDIR=1
 export KBUILD_BUILD_TIMESTAMP='2025-01-01 00:00:00 UTC' KBUILD_BUILD_USER=permafrost KBUILD_BUILD_HOST=laboratory
