@@ -60,9 +60,9 @@ export async function start(machine: ScratchMachine): Promise<void> {
   await attemptInside(machine, ['systemctl', 'is-system-running', '--wait'], {timeoutMs: BOOT_PATIENCE_MS})
 }
 
-/** 'reboot', as a person says it: the machine ends, since QEMU is told not to restart it, and is switched on again. */
-export async function reboot(machine: ScratchMachine): Promise<void> {
-  await inside(machine, ['systemctl', 'reboot', '--no-block'])
+/** As a person says it: the machine ends, since QEMU is told not to restart it, and is switched on again. */
+export async function reboot(machine: ScratchMachine, command = 'systemctl reboot --no-block'): Promise<void> {
+  await insideShell(machine, command)
   const end = await machine.ended(AbortSignal.timeout(SHUTDOWN_PATIENCE_MS))
   if (end !== 'rebooted')
     throw new MachineError(`Machine '${machine.name}' should have restarted: ${end}`)
@@ -70,12 +70,11 @@ export async function reboot(machine: ScratchMachine): Promise<void> {
   await start(machine)
 }
 
-/** 'apt install ./*.deb' with these files, as README says it. */
-export async function aptInstall(machine: ScratchMachine, packages: readonly string[]): Promise<string> {
-  await insideShell(machine, 'rm -rf /root/packages; mkdir /root/packages')
-  for (const file of packages)
-    await push(machine, file, `/root/packages/${basename(file)}`)
-  return await apt(machine, 'cd /root/packages; apt install -y ./*.deb')
+/** Brings files into a directory of the machine that has nothing else. */
+export async function bring(machine: ScratchMachine, files: readonly string[], directory: string): Promise<void> {
+  await insideShell(machine, 'rm -rf "$1"; mkdir -p "$1"', directory)
+  for (const file of files)
+    await push(machine, file, `${directory}/${basename(file)}`)
 }
 
 /** A line for the shell that calls apt; gives what it said. */
@@ -84,18 +83,23 @@ export async function apt(machine: ScratchMachine, line: string): Promise<string
     machine, ['sh', '-euc', `export DEBIAN_FRONTEND=noninteractive; { ${line}; } 2>&1`], {timeoutMs: PACKAGES_PATIENCE_MS})
 }
 
-/**
- * Types a line on a terminal of its own, as a person does, and an answer when it asks;
- * script(1) gives it the terminal.
- */
-export async function typed(machine: ScratchMachine, line: string, answer: string): Promise<Outcome> {
+export interface Typing {
+  /** Typed in root's home, on a terminal that script(1) makes. */
+  readonly line: string
+  /** What is on the terminal when the answer is typed; a basic regular expression. */
+  readonly question: string
+  readonly answer: string
+}
+
+/** Types a line, as a person does, and an answer when it asks. */
+export async function typed(machine: ScratchMachine, {line, question, answer}: Typing): Promise<Outcome> {
   const script = `
-    cd "$(mktemp -d)"; mkfifo input; exec 3<> input; : > log
-    (until grep -q "Type 'yes'" log; do sleep 0.5; done; echo "$2" >&3) & typist=$!
-    status=0; script -qfec "$1" log <&3 > /dev/null || status=$?
+    terminal="$(mktemp -d)"; mkfifo "$terminal/input"; exec 3<> "$terminal/input"; : > "$terminal/log"
+    (until grep -q "$2" "$terminal/log"; do sleep 0.5; done; echo "$3" >&3) & typist=$!
+    cd; status=0; script -qfec "$1" "$terminal/log" <&3 > /dev/null || status=$?
     kill $typist 2> /dev/null || true
-    tr -d '\\r' < log; exit $status`
-  return await attemptInside(machine, ['bash', '-c', script, 'bash', line, answer], {timeoutMs: PACKAGES_PATIENCE_MS})
+    tr -d '\\r' < "$terminal/log"; exit $status`
+  return await attemptInside(machine, ['bash', '-c', script, 'bash', line, question, answer], {timeoutMs: PACKAGES_PATIENCE_MS})
 }
 
 /** What a system is made of, that installing and purging must leave as it was. */

@@ -1,11 +1,12 @@
 // From two .deb files to a machine that hibernates, and back: on Debian as its installer leaves it.
-import {closeSync, openSync, writeSync} from 'node:fs'
+import {closeSync, openSync, readdirSync, writeSync} from 'node:fs'
 import {mkdtemp, readFile, rm} from 'node:fs/promises'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import test, {type ExecutionContext} from 'ava'
 import {attemptInside, inside, insideShell} from '../lab/execute.js'
-import {buildServicePackage, projectVersion, provideKernelPackage} from '../lab/packages.js'
+import {buildServicePackage, projectVersion} from '../lab/packages.js'
+import {repository} from '../lab/places.js'
 import {say} from '../lab/say.js'
 import type {ScratchMachine} from '../lab/scratch.js'
 import {attempt, run} from '../lab/tool.js'
@@ -14,8 +15,8 @@ import {resume} from '../lab/verbs/resume.js'
 import {down} from '../lab/verbs/down.js'
 import {kernelTrouble} from '../lab/workload.js'
 import type {Layout} from './debian-disk.js'
-import {examplesOf} from './examples.js'
-import {apt, aptInstall, debianMachine, describeSystem, reboot, typed} from './debian-machine.js'
+import {commandsIn, manualExamples, readmeCommand, readmeExamples} from './examples.js'
+import {apt, bring, debianMachine, describeSystem, reboot, typed} from './debian-machine.js'
 
 /** Where a superblock has its format's version: service/image/FORMAT.md. */
 const AT_VERSION = 16
@@ -23,14 +24,22 @@ const AT_VERSION = 16
 /** Where install-debian.sh lets the first partition begin. */
 const PARTITION_OFFSET = 2048 * 512
 
+/** The name that a disk with the serial number "spare" has. */
+const SPARE = '/dev/disk/by-id/virtio-spare'
+
+/** Where README has its reader make the packages, and install them from. */
+const MADE = 'dist/packages'
+
 let directory = ''
 let service = ''
 let kernel = ''
 
 test.before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'permafrost-packages-'))
-  service = await buildServicePackage(directory)
-  kernel = await provideKernelPackage()
+  await run('sh', ['-c', readmeCommand('Install', 'npm run package')], {cwd: repository()})
+  const made = readdirSync(join(repository(), MADE))
+  service = join(repository(), MADE, made.find(name => name.startsWith('permafrost_')) ?? '')
+  kernel = join(repository(), MADE, made.find(name => name.startsWith('linux-image-')) ?? '')
 })
 
 test.after.always(async () => {
@@ -64,7 +73,9 @@ for (const layout of ['plain', 'crypt'] as const) {
     await rebootsReady(t, machine, layout)
     await hibernates(t, machine)
     if (layout === 'plain') {
-      await runsExamples(t, machine, line => !looksForLoader(line))
+      await runsExamples(t, machine)
+      await takesSettings(t, machine)
+      await keepsAnImageForNoresume(t, machine)
       await bootsAfterGrubWasUpdated(t, machine)
       await upgrades(t, machine)
       await refusesAnOlderFormat(t, machine)
@@ -78,8 +89,11 @@ for (const layout of ['plain', 'crypt'] as const) {
 }
 
 async function installs(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
-  say('apt install ./*.deb')
-  const said = await aptInstall(machine, [service, kernel])
+  const line = readmeCommand('Install', 'apt')
+  say(line)
+  await bring(machine, [service, kernel], `/root/${MADE}`)
+  const {status, stdout: said} = await typed(machine, {line, question: 'Do you want to continue', answer: 'y'})
+  t.is(status, 0, said)
   t.regex(said, /permafrost setup DEVICE/)
   t.notRegex(said, /^(E: |dpkg: error|Failed to)/m, said)
   t.is(await inside(machine, ['systemctl', 'is-active', 'permafrostd.service']), 'active\n')
@@ -89,14 +103,16 @@ async function installs(t: ExecutionContext, machine: ScratchMachine): Promise<v
 }
 
 async function setsUp(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
-  say('permafrost setup /dev/vdb')
-  const declined = await typed(machine, 'permafrost setup /dev/vdb', 'no')
+  const line = readmeCommand('Install', 'permafrost setup', SPARE)
+  say(line)
+  const question = "Type 'yes'"
+  const declined = await typed(machine, {line, question, answer: 'no'})
   t.is(declined.status, 2, declined.stdout)
   t.regex(declined.stdout, /vdb .*2\.5G disk/)
   t.not((await attemptInside(machine, ['permafrost', 'image', 'show', '/dev/vdb'])).status, 0)
   const held = await attemptInside(machine, ['permafrost', 'setup', '--yes', '/dev/vda'])
   t.is(held.status, 3, 'the disk with the system on it')
-  const accepted = await typed(machine, 'permafrost setup /dev/vdb', 'yes')
+  const accepted = await typed(machine, {line, question, answer: 'yes'})
   t.is(accepted.status, 0, accepted.stdout)
   t.regex(accepted.stdout, /has room for an image of \d{4} MiB/)
   t.regex(accepted.stdout, /^missing {2}The kernel can freeze processes/m)
@@ -105,20 +121,21 @@ async function setsUp(t: ExecutionContext, machine: ScratchMachine): Promise<voi
 }
 
 async function rebootsReady(t: ExecutionContext, machine: ScratchMachine, layout: Layout): Promise<void> {
-  say('reboot')
-  await reboot(machine)
+  const line = readmeCommand('Install', 'reboot')
+  say(line)
+  await reboot(machine, line)
   t.regex(await inside(machine, ['uname', '-r']), /-permafrost$/m)
   const root = await inside(machine, ['findmnt', '--noheadings', '--output', 'SOURCE', '/'])
   t.is(root, layout === 'plain' ? '/dev/mapper/permafrost-vda1\n' : '/dev/mapper/system-root\n')
-  const check = await attemptInside(machine, ['permafrost', 'check'])
+  const check = await attemptInside(machine, ['sh', '-c', readmeCommand('Install', 'permafrost check')])
   t.is(check.status, 0, check.stdout)
   t.notRegex(check.stdout, /^missing/m)
-  const again = await attemptInside(machine, ['permafrost', 'setup', '--yes', '/dev/vdb'])
+  const again = await attemptInside(machine, ['permafrost', 'setup', '--yes', SPARE])
   t.regex(again.stdout, /Ready: 'systemctl hibernate'/, 'a second setup, now with everything there')
 }
 
 async function hibernates(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
-  say('systemctl hibernate')
+  say(readmeCommand('Install', 'systemctl hibernate'))
   await inside(machine, ['systemd-run', '--quiet', '--collect', '--unit=counter', 'sh', '-c', 'n=0; while sleep 0.1; do n=$((n+1)); echo $n > /run/counter; done'])
   const bootId = await inside(machine, ['cat', '/proc/sys/kernel/random/boot_id'])
   const saved = await hibernate(machine, 'systemctl')
@@ -133,20 +150,59 @@ async function hibernates(t: ExecutionContext, machine: ScratchMachine): Promise
   say(`saved in ${saved.seconds} s, resumed in ${resumed.seconds} s, ${Math.round((saved.storedBytes ?? 0) / 2 ** 20)} MiB stored`)
 }
 
-/** Everything that asks: what sets up and hibernates is what the rest of this is about, and no valid image is at hand. */
-async function runsExamples(t: ExecutionContext, machine: ScratchMachine, isWanted: (line: string) => boolean): Promise<void> {
-  const lines = ['permafrost.1', 'permafrostd.8'].flatMap(page => examplesOf(page, '/dev/vdb'))
-    .filter(line => !/^permafrost setup|^systemctl hibernate|image copy|image verify/.test(line) && isWanted(line))
-  t.true(lines.length > 0)
-  for (const line of lines) {
-    const {status, stderr} = await attemptInside(machine, ['sh', '-c', `cd /tmp; ${line}`])
-    t.is(status, 0, `${line}: ${stderr}`)
-  }
+/** Everything that asks; what needs an image is run where there is one, and what sets up or hibernates is the rest of this. */
+async function runsExamples(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
+  say('the examples of README and manual')
+  await runAll(t, machine, examples().filter(line => /needed|status$|check$|CanHibernate|journalctl|image show/.test(line)))
+  const watched = await attemptInside(machine, ['timeout', '--signal=INT', '20', 'sh', '-c', `exec ${readmeCommand('Configure', 'permafrost status --watch')}`])
+  t.regex(watched.stdout, /idle/)
 }
 
-/** What the loader says of a boot that did not resume is there after such a boot only. */
-function looksForLoader(line: string): boolean {
-  return / -t permafrost$/.test(line)
+/** Files that the reader is shown, each in its place, and what he is told to type about them. */
+async function takesSettings(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
+  say('the files of settings of README and manual')
+  const policies = [...readmeExamples('Configure', ''), ...manualExamples('permafrost-policy.5', '')].filter(text => /^\[Needed\]/m.test(text))
+  const settings = manualExamples('permafrost.conf.5', '').filter(text => /^\[/m.test(text))
+  t.true(policies.length > 1 && settings.length > 0)
+  await insideShell(machine, 'mkdir -p /etc/permafrost/policy.d /etc/permafrost/permafrost.conf.d')
+  const files = [
+    ...policies.map((text, index) => [`/etc/permafrost/policy.d/9${index}-example.conf`, text] as const),
+    ...settings.map((text, index) => [`/etc/permafrost/permafrost.conf.d/9${index}-example.conf`, text] as const)
+  ]
+  for (const [path, text] of files)
+    await insideShell(machine, 'printf "%s" "$2" > "$1"', path, text)
+  const [mask = ''] = commandsIn(manualExamples('permafrost-policy.5', ''))
+  await insideShell(machine, mask)
+  await runAll(t, machine, [readmeCommand('Install', 'permafrost check'), readmeCommand('Configure', 'permafrost needed')])
+  await insideShell(machine, 'rm "$@"', ...files.map(([path]) => path), mask.split(' ').at(-1) ?? '')
+}
+
+/** An image that was not resumed can be carried away, which the reader is told to do. */
+async function keepsAnImageForNoresume(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
+  say('noresume')
+  await insideShell(machine, "sed -i.mine 's/ root=/ noresume root=/' /boot/grub/grub.cfg; sync")
+  t.true((await hibernate(machine, 'systemctl')).ok)
+  const booted = await resume(machine, {expect: 'fresh', diesWithStarter: true})
+  t.true(booted.ok, booted.reason ?? '')
+  await runAll(t, machine, examples().filter(line => /image (show|verify|copy)/.test(line)))
+  await insideShell(machine, 'permafrost image discard; rm /var/tmp/image /var/tmp/copy')
+  await insideShell(machine, 'mv /boot/grub/grub.cfg.mine /boot/grub/grub.cfg')
+  await reboot(machine)
+}
+
+/** As they are printed, but for the device, and for where the reader is to choose what an image goes to. */
+function examples(): readonly string[] {
+  const printed = [...readmeExamples('Configure', SPARE), ...['permafrost.1', 'permafrostd.8'].flatMap(page => manualExamples(page, SPARE))]
+  return commandsIn(printed).map(line => line.replace('| …', '| cat > copy'))
+}
+
+/** One after the other in one directory, since later ones use what earlier ones left. */
+async function runAll(t: ExecutionContext, machine: ScratchMachine, lines: readonly string[]): Promise<void> {
+  t.true(lines.length > 0)
+  for (const line of lines) {
+    const {status, stdout, stderr} = await attemptInside(machine, ['sh', '-c', `cd /var/tmp; ${line}`], {timeoutMs: 300_000})
+    t.is(status, 0, `${line}: ${stdout}${stderr}`)
+  }
 }
 
 /** A kernel's upgrade does so: grub-probe has to see through the devices under the file systems. */
@@ -176,7 +232,8 @@ async function upgrades(t: ExecutionContext, machine: ScratchMachine): Promise<v
   await insideShell(machine, 'printf "%s" "$1" >> /etc/permafrost/permafrost.conf; systemctl disable --quiet permafrostd.service', mine)
   const files = 'cat /etc/permafrost/permafrost.conf /etc/permafrost/permafrost.conf.d/spare.conf'
   const before = await insideShell(machine, files)
-  await aptInstall(machine, [await packNewer()])
+  await bring(machine, [await packNewer()], '/root/newer')
+  await apt(machine, 'apt install -y /root/newer/*.deb')
   t.is(await inside(machine, ['dpkg-query', '-W', '-f', '${Status} ${Version}', 'permafrost']), `install ok installed ${projectVersion()}.1`)
   t.is(await insideShell(machine, files), before)
   t.is((await attemptInside(machine, ['systemctl', 'is-enabled', 'permafrostd.service'])).stdout, 'disabled\n', "the administrator's choice")
@@ -193,12 +250,11 @@ async function refusesAnOlderFormat(t: ExecutionContext, machine: ScratchMachine
   closeSync(disk)
   const booted = await resume(machine, {expect: 'fresh', diesWithStarter: true})
   t.true(booted.ok, booted.reason ?? '')
-  t.regex(await inside(machine, ['journalctl', '-b', '-k', '-g', 'permafrost:']), /not resuming: '\/dev\/vdb' has image format version 0, this loader knows version \d+/)
-  await runsExamples(t, machine, looksForLoader)
+  t.regex(await inside(machine, ['journalctl', '-b', '-t', 'permafrost']), /not resuming: '\/dev\/\S*' has image format version 0, this loader knows version \d+/)
   const check = await attemptInside(machine, ['permafrost', 'check'])
   t.is(check.status, 3)
   t.regex(check.stdout, /version 0.*permafrost setup/)
-  await inside(machine, ['permafrost', 'setup', '--yes', '/dev/vdb'])
+  await inside(machine, ['permafrost', 'setup', '--yes', SPARE])
   t.is((await attemptInside(machine, ['permafrost', 'check'])).status, 0)
 }
 
