@@ -11,6 +11,7 @@ import {cut, down} from '../lab/verbs/down.js'
 import {askAndWait} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, startPayload, waitFor} from '../lab/workload.js'
+import {useOwnInitramfs} from './own-initramfs.js'
 
 /** Torvalds' stream: an image out of the running machine into a pipeline, and back at the next boot. */
 const DIARY = '/var/lib/diary'
@@ -26,11 +27,8 @@ test.before(async () => {
   await insideShell(machine, `
     mkdir -p /etc/permafrost/resume.d
     printf '#!/bin/sh\\n# Needs: /bin/gzip\\nexec gzip -dc ${ARCHIVE}\\n' > /etc/permafrost/resume.d/archive
-    chmod +x /etc/permafrost/resume.d/archive
-    update-initramfs -c -k "$(uname -r)"
-    cp "/boot/initrd.img-$(uname -r)" /boot/initrd.img
-    sync`)
-  await startsWithOwnInitramfs()
+    chmod +x /etc/permafrost/resume.d/archive`)
+  await useOwnInitramfs(machine)
 })
 
 test.after.always(async () => { await machine[Symbol.asyncDispose]() })
@@ -118,17 +116,6 @@ test.serial('an image that is not brought back, or with a bit wrong, is an ordin
   await startsAnew(t, /not resuming: .*(digest|ends before|impossible|decompressed)[\s\S]*not resuming: the image of '.*' went elsewhere as a stream and was not brought back/)
   t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
 })
-
-/** QEMU gets kernel and initramfs from outside; this one has the program that brings the image. */
-async function startsWithOwnInitramfs(): Promise<void> {
-  await cut(machine)
-  const initrd = join(machine.directory, 'initrd.img')
-  await run('debugfs', ['-R', `dump /boot/initrd.img ${initrd}`, disk('root').path])
-  machine.update({initrd})
-  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
-  if (!started.ok)
-    throw new Error(started.reason ?? '')
-}
 
 /** What runs meanwhile, from its beginning. */
 async function startWork(): Promise<void> {
