@@ -5,7 +5,7 @@ export type LogFields = Readonly<Record<string, string>>
 
 /**
  * Where the daemon's sentences go. A call never blocks, whatever else is frozen;
- * what cannot be delivered yet is kept and delivered by `flush`, after the thaw.
+ * what cannot be delivered yet is kept, and tried again by `flush`, after the thaw, and every now and then.
  */
 export interface Log {
   info(text: string, fields?: LogFields): void
@@ -25,6 +25,7 @@ export interface JournalOptions {
 
 /** Lines kept while journald cannot take them; when there are more, the oldest go. */
 const RING_LINES = 1000
+const RETRY_MS = 200
 
 /** journald's own protocol (systemd's JOURNAL_NATIVE_PROTOCOL page) without libsystemd, whose call blocks. */
 export function openJournal(options: JournalOptions): Log {
@@ -58,6 +59,7 @@ class Journal implements Log {
   readonly #fallback: (line: string) => void
   readonly #ring: Entry[] = []
   #lost = 0
+  #retry: NodeJS.Timeout | null = null
 
   constructor(options: JournalOptions) {
     this.#identifier = options.identifier
@@ -79,14 +81,24 @@ class Journal implements Log {
   }
 
   flush(): void {
+    if (this.#deliverAll() || this.#retry !== null) return
+    this.#retry = setTimeout(() => {
+      this.#retry = null
+      this.flush()
+    }, RETRY_MS)
+    this.#retry.unref()
+  }
+
+  #deliverAll(): boolean {
     while (this.#lost > 0) {
-      if (!this.#deliver(this.#entry('warning', `${this.#lost} log lines were lost while nobody took them`))) return
+      if (!this.#deliver(this.#entry('warning', `${this.#lost} log lines were lost while nobody took them`))) return false
       this.#lost = 0
     }
     for (let entry = this.#ring[0]; entry !== undefined; entry = this.#ring[0]) {
-      if (!this.#deliver(entry)) return
+      if (!this.#deliver(entry)) return false
       this.#ring.shift()
     }
+    return true
   }
 
   #write(priority: keyof typeof PRIORITIES, text: string, fields?: LogFields): void {

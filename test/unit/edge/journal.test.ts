@@ -31,6 +31,16 @@ test('keeps lines in order while the journal takes none, and sends them when it 
   t.deepEqual(journal.received.map((entry) => /PRIORITY=(.)/.exec(entry)?.[1]), ['6', '3', '4'])
 })
 
+test('tries again by itself, though nobody logs or flushes any more', async (t) => {
+  const journal = fakeJournal()
+  journal.errno = constants.errno.EAGAIN
+  journal.log.error('the last line')
+  journal.errno = 0
+  const deadline = performance.now() + 10_000
+  while (journal.received.length === 0 && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
+  t.deepEqual(messages(journal.received), ['the last line'])
+})
+
 test('delivers nothing twice when flushed again', (t) => {
   const journal = fakeJournal()
   journal.log.info('once')
