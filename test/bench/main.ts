@@ -1,7 +1,7 @@
-// npm run bench: stock hibernation (lz4) against Permafrost, in the same machine with the same memory, taking turns.
+// npm run bench: stock hibernation against Permafrost, in the same machine with the same memory, taking turns.
 import {parseArgs} from 'node:util'
 import {LaboratoryError, MachineError, messageOf, UsageError} from '../lab/errors.js'
-import {insideShell} from '../lab/execute.js'
+import {attemptInside, insideShell} from '../lab/execute.js'
 import type {Machine} from '../lab/machine.js'
 import {say} from '../lab/say.js'
 import {scratchMachine} from '../lab/scratch.js'
@@ -9,8 +9,9 @@ import {reap} from '../lab/verbs/down.js'
 import {hibernate, type Report} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {stock} from '../lab/verbs/stock.js'
-import {checkMemory, holdMemory} from '../lab/workload.js'
-import {COLUMNS, mediansOf, tableOf, type Measures, type Round} from './summary.js'
+import type {Compressor} from '../lab/stock-path.js'
+import {checkMemory, CONTENTS, holdMemory, type Content} from '../lab/workload.js'
+import {PERMAFROST, ratiosOf, ROWS, summarize, tableOf, worstOf, type Measures, type Round} from './summary.js'
 
 const MEMORY_MIB = 1024
 /** Stock hibernation cannot take more than half of the memory: this and the system itself still fit. */
@@ -18,30 +19,63 @@ const HELD_MIB = 300
 const MINIMUM_ROUNDS = 5
 const UNIT = 'bench-hold'
 
+const COMPRESSORS = ['lz4', 'lzo'] as const
+
 interface Settings {
   readonly rounds: number
-  readonly heldMib: number
+  readonly heldMib: readonly number[]
+  readonly contents: readonly Content[]
+  readonly compressors: readonly Compressor[]
+  readonly memoryMib: number
   readonly isJson: boolean
 }
 
+/** The rounds with one amount of memory held and one content. */
+interface Fill {
+  readonly heldMib: number
+  readonly content: Content
+  readonly rounds: readonly Round[]
+}
+
 async function main(settings: Settings): Promise<void> {
+  const {memoryMib} = settings
   await reap()
-  await using machine = await scratchMachine('bench', {memoryMib: MEMORY_MIB, swapBytes: 2 * MEMORY_MIB * 2 ** 20})
-  await holdMemory(machine, UNIT, settings.heldMib)
+  await using machine = await scratchMachine('bench', {memoryMib, swapBytes: 2 * memoryMib * 2 ** 20})
   // All of the memory shall be in either image: by default the stock path swaps some of it out before.
-  await insideShell(machine, 'echo 4294967296 > /sys/power/image_size')
+  await insideShell(machine, 'echo 1099511627776 > /sys/power/image_size')
+  const fills: Fill[] = []
+  for (const content of settings.contents) {
+    for (const heldMib of settings.heldMib)
+      fills.push({heldMib, content, rounds: await measureFill(machine, heldMib, content, settings)})
+  }
+  const runs = fills.map(fill => {
+    const summary = summarize(fill.rounds)
+    return {...fill, summary, ratio: ratiosOf(summary, titleOf('lz4'))}
+  })
+  if (settings.isJson)
+    return void process.stdout.write(`${JSON.stringify({memoryMib, rows: ROWS, ratio: worstOf(runs.map(({ratio}) => ratio)), runs})}\n`)
+  for (const {heldMib, content, rounds, summary, ratio} of runs)
+    process.stdout.write(`${memoryMib} MiB, ${heldMib} MiB held by a process (${content}); medians of ${rounds.length} rounds\n${tableOf(summary, ratio)}\n`)
+}
+
+async function measureFill(machine: Machine, heldMib: number, content: Content, settings: Settings): Promise<readonly Round[]> {
+  await attemptInside(machine, ['systemctl', 'stop', UNIT])
+  await attemptInside(machine, ['systemctl', 'reset-failed', UNIT])
+  await insideShell(machine, `rm -f /run/${UNIT}.status`)
+  await holdMemory(machine, UNIT, heldMib, content)
   const rounds: Round[] = []
   for (let number = 1; number <= settings.rounds; number++) {
-    rounds.push({
-      stock: await measure(machine, `${number}: stock lz4`, async () => await stock(machine, 'lz4')),
-      permafrost: await measure(machine, `${number}: Permafrost`, async () => await hibernate(machine, 'systemctl'))
-    })
+    const round: Record<string, Measures> = {}
+    for (const compressor of settings.compressors)
+      round[titleOf(compressor)] = await measure(machine, `${content} ${number}: ${titleOf(compressor)}`, async () => await stock(machine, compressor))
+    round[PERMAFROST] = await measure(machine, `${content} ${number}: ${PERMAFROST}`, async () => await hibernate(machine, 'systemctl'))
+    rounds.push(round)
   }
-  const medians = mediansOf(rounds)
-  if (settings.isJson)
-    process.stdout.write(`${JSON.stringify({memoryMib: MEMORY_MIB, heldMib: settings.heldMib, columns: COLUMNS, medians, rounds})}\n`)
-  else
-    process.stdout.write(`${MEMORY_MIB} MiB, ${settings.heldMib} MiB held by a process; medians of ${rounds.length} rounds\n${tableOf(medians)}`)
+  return rounds
+}
+
+function titleOf(compressor: Compressor): string {
+  return `stock ${compressor}`
 }
 
 /** One hibernation and its resume; both start from a page cache that is as good as empty. */
@@ -73,13 +107,36 @@ function readSettings(words: readonly string[]): Settings {
     options: {
       json: {type: 'boolean', default: false},
       rounds: {type: 'string', default: String(MINIMUM_ROUNDS)},
-      held: {type: 'string', default: String(HELD_MIB)}
+      held: {type: 'string', default: String(HELD_MIB)},
+      memory: {type: 'string', default: String(MEMORY_MIB)},
+      contents: {type: 'string', default: 'half'},
+      stock: {type: 'string', default: 'lz4'}
     }
   })
-  const rounds = Number(values.rounds)
-  if (!Number.isInteger(rounds) || rounds < 1)
-    throw new UsageError(`Cannot take --rounds '${values.rounds}': expected a number from 1 on`)
-  return {rounds, heldMib: Number(values.held), isJson: values.json}
+  return {
+    rounds: numberFrom(values.rounds, '--rounds'),
+    heldMib: values.held.split(',').map(text => numberFrom(text, '--held')),
+    memoryMib: numberFrom(values.memory, '--memory'),
+    contents: wordsFrom(values.contents, '--contents', CONTENTS),
+    compressors: wordsFrom(values.stock, '--stock', COMPRESSORS),
+    isJson: values.json
+  }
+}
+
+function numberFrom(text: string, option: string): number {
+  const number = Number(text)
+  if (!Number.isInteger(number) || number < 1)
+    throw new UsageError(`Cannot take ${option} '${text}': expected a number from 1 on`)
+  return number
+}
+
+function wordsFrom<Word extends string>(text: string, option: string, known: readonly Word[]): readonly Word[] {
+  return text.split(',').map(word => {
+    const found = known.find(each => each === word)
+    if (found === undefined)
+      throw new UsageError(`Cannot take ${option} '${text}': expected some of ${known.join()}`)
+    return found
+  })
 }
 
 try {

@@ -19,9 +19,14 @@ export async function startPayload(machine: Machine, unit: string, ...words: str
   await inside(machine, ['systemd-run', '--quiet', `--unit=${unit}`, `${PROGRAMS}/${program ?? ''}`, ...rest])
 }
 
+export const CONTENTS = ['half', 'random', 'text', 'zeros'] as const
+/** What memory is filled with: half of each page random, all of it, words, or nothing. */
+export type Content = (typeof CONTENTS)[number]
+
 /** Takes that much memory and returns when it is filled. */
-export async function holdMemory(machine: Machine, unit: string, mib: number): Promise<void> {
-  await startTellingPayload(machine, unit, 'hold', String(mib))
+export async function holdMemory(machine: Machine, unit: string, mib: number, content: Content = 'half'): Promise<void> {
+  await startPayload(machine, unit, 'hold', String(mib), statusFile(unit), content)
+  await waitFor(machine, `test -s ${statusFile(unit)}`)
 }
 
 /** Asks the process to check its memory. */

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * hold MIB STATUS: takes so much memory, fills every page with bytes that only
- * that page has (half of them compressible, as memory is), and counts.  On
- * SIGUSR1 it checks every byte and replaces STATUS by one line:
+ * hold MIB STATUS [CONTENT]: takes so much memory, fills every page, and counts.
+ * CONTENT is half (the default: bytes that only this page has, half of them
+ * compressible, as memory is), random, text (words, in an order that only this
+ * page has) or zeros.  On SIGUSR1 it checks every byte and replaces STATUS by one
+ * line:
  *
  *   round=R count=C pages=P bad=B
  *
@@ -23,6 +25,8 @@
 #define PAGE	4096
 #define WORDS	(PAGE / sizeof(uint64_t))
 
+enum content { HALF, RANDOM, TEXT, ZEROS };
+
 static volatile sig_atomic_t asked;
 
 static void ask(int signal)
@@ -31,26 +35,77 @@ static void ask(int signal)
 	asked++;
 }
 
-static void make_page(uint64_t *page, uint64_t number)
+static uint64_t next(uint64_t x)
 {
-	uint64_t x = number * 0x9E3779B97F4A7C15ull + 0x5045524D41465253ull;
+	x ^= x << 13;
+	x ^= x >> 7;
+	return x ^ x << 17;
+}
 
+static void make_random(uint64_t *page, uint64_t x, size_t words)
+{
 	for (size_t i = 0; i < WORDS; i++) {
-		if (i < WORDS / 2) {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-		}
+		if (i < words)
+			x = next(x);
 		page[i] = x;
 	}
 }
 
-static uint64_t count_bad(const unsigned char *memory, uint64_t pages)
+static void make_text(char *page, uint64_t x)
+{
+	static const char *const words[] = {
+		"the ", "kernel ", "copies ", "memory ", "while ", "every ", "process ", "sleeps, ", "and ", "a ",
+		"machine ", "goes ", "on ", "where ", "it ", "was ", "when ", "power ", "comes ", "back.\n", "file ",
+		"system ", "of ", "snapshot ", "image ", "written ", "in ", "chunks ", "to ", "device ", "page ", "is ",
+	};
+	size_t filled = 0;
+
+	while (filled < PAGE) {
+		const char *word;
+
+		x = next(x);
+		word = words[x >> 59];
+		while (*word && filled < PAGE)
+			page[filled++] = *word++;
+	}
+}
+
+static void make_page(uint64_t *page, uint64_t number, enum content content)
+{
+	uint64_t x = number * 0x9E3779B97F4A7C15ull + 0x5045524D41465253ull;
+
+	switch (content) {
+	case HALF:
+		make_random(page, x, WORDS / 2);
+		break;
+	case RANDOM:
+		make_random(page, x, WORDS);
+		break;
+	case TEXT:
+		make_text((char *)page, x);
+		break;
+	case ZEROS:
+		memset(page, 0, PAGE);
+		break;
+	}
+}
+
+static int parse_content(const char *name)
+{
+	static const char *const names[] = { [HALF] = "half", [RANDOM] = "random", [TEXT] = "text", [ZEROS] = "zeros" };
+
+	for (int i = 0; i < 4; i++)
+		if (!strcmp(name, names[i]))
+			return i;
+	return -1;
+}
+
+static uint64_t count_bad(const unsigned char *memory, uint64_t pages, enum content content)
 {
 	uint64_t wanted[WORDS], bad = 0;
 
 	for (uint64_t i = 0; i < pages; i++) {
-		make_page(wanted, i);
+		make_page(wanted, i, content);
 		bad += memcmp(memory + i * PAGE, wanted, PAGE) != 0;
 	}
 	return bad;
@@ -72,10 +127,11 @@ int main(int argc, char **argv)
 	const struct timespec tick = { .tv_nsec = 1000000 };
 	uint64_t pages, count = 0;
 	unsigned char *memory;
+	int content = argc == 4 ? parse_content(argv[3]) : HALF;
 	int answered = 0;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: hold MIB STATUS\n");
+	if (argc < 3 || argc > 4 || content < 0) {
+		fprintf(stderr, "usage: hold MIB STATUS [half|random|text|zeros]\n");
 		return 2;
 	}
 	pages = strtoull(argv[1], NULL, 10) * (1048576 / PAGE);
@@ -85,13 +141,13 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (uint64_t i = 0; i < pages; i++)
-		make_page((uint64_t *)(memory + i * PAGE), i);
+		make_page((uint64_t *)(memory + i * PAGE), i, content);
 	signal(SIGUSR1, ask);
 	report(argv[2], 0, 0, pages, 0);
 	for (;; count++) {
 		if (answered != asked) {
 			answered = asked;
-			report(argv[2], answered, count, pages, count_bad(memory, pages));
+			report(argv[2], answered, count, pages, count_bad(memory, pages, content));
 		}
 		nanosleep(&tick, NULL);
 	}
