@@ -55,6 +55,21 @@ async function serve(): Promise<number> {
   })
   // Before anything that may fail: what a killed daemon left has to be put back even without a bus.
   const recovery = attempts.recover()
+  try {
+    return await serveOnBus(attempts, {recovery, termination})
+  } finally {
+    // Whatever the bus does, nobody's file systems stay half put back.
+    await attempts.settled()
+    log.flush()
+  }
+}
+
+interface Beginning {
+  readonly recovery: Promise<void>
+  readonly termination: Promise<'terminated'>
+}
+
+async function serveOnBus(attempts: Attempts, {recovery, termination}: Beginning): Promise<number> {
   const connection = await BusConnection.connect(systemBusAddress())
   const object = new ManagerObject({
     connection,
@@ -73,7 +88,6 @@ async function serve(): Promise<number> {
   if (reason === 'terminated') attempts.abortIfRunning()
   else log.error(new BusLostError().message)
   await attempts.settled()
-  log.flush()
   await connection.close()
   return reason === 'terminated' ? 0 : 1
 }
@@ -124,8 +138,7 @@ function openRecoveringMachine(log: Log): Machine {
   try {
     return openMachine({configuration: loadConfiguration(), policy, log})
   } catch (error) {
-    if (!(error instanceof FileError)) throw error
-    log.error(error.message)
+    log.error(causeText(error))
     return openMachine({configuration: parseConfiguration([]), policy, log})
   }
 }

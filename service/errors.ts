@@ -130,7 +130,7 @@ export class UnmappedFileSystemError extends RefusedError {
 
   constructor(readonly mountPoint: string, readonly device: string) {
     super(
-      `Cannot hibernate with '${mountPoint}' mounted: its device '${device}' is not a device-mapper device that can be snapshotted`,
+      `Cannot hibernate with '${mountPoint}' mounted: its device '${device}' is not a device-mapper device that can be snapshotted; unmount it, or put it into /etc/fstab and boot again`,
     )
   }
 }
@@ -147,6 +147,15 @@ export class UntrustedFileError extends FileError {
   constructor(override readonly file: string, readonly who: string, may: 'owns' | 'may write to') {
     const remedy = may === 'owns' ? 'chown root' : 'chmod go-w'
     super(`Cannot trust '${file}': ${who} ${may} it; look at what it says, then run '${remedy} ${file}'`)
+  }
+}
+
+/** One of our files cannot be read at all. */
+export class UnreadableFileError extends FileError {
+  override readonly busName = 'org.permafrost1.Error.UnreadableFile'
+
+  constructor(override readonly file: string, fault: string) {
+    super(`Cannot read '${file}': ${fault}; mend or remove it`)
   }
 }
 

@@ -1,6 +1,6 @@
 import {closeSync, fstatSync, openSync, readdirSync, readFileSync, realpathSync, type Stats, statSync} from 'node:fs'
 import path from 'node:path'
-import {UntrustedFileError} from '../errors.js'
+import {UnreadableFileError, UntrustedFileError} from '../errors.js'
 
 /** Where our files are looked for; a later directory wins over an earlier one. */
 export const DIRECTORIES: readonly string[] = ['/usr/lib/permafrost', '/run/permafrost', '/etc/permafrost']
@@ -14,7 +14,7 @@ export interface TextFile {
  * The `*.conf` files of `folder` in all directories, in the order in which they count: by
  * name, whatever directory they are in. Of two with the same name the one of the later
  * directory replaces the other; a link to /dev/null masks it. Throws UntrustedFileError where
- * somebody else may have written what is read.
+ * somebody else may have written what is read, UnreadableFileError where a link leads nowhere.
  */
 export function readDropIns(folder: string, directories: readonly string[] = DIRECTORIES): readonly TextFile[] {
   const byName = new Map<string, string>()
@@ -89,7 +89,12 @@ function nameOf(id: number, database: string): string {
 }
 
 function isMask(file: string): boolean {
-  return realpathSync(file) === '/dev/null'
+  try {
+    return realpathSync(file) === '/dev/null'
+  } catch (error) {
+    if (!isMissing(error)) throw error
+    throw new UnreadableFileError(file, 'it is a link to what is not there')
+  }
 }
 
 function isMissing(error: unknown): boolean {

@@ -4,7 +4,7 @@ import path from 'node:path'
 import test, {type ExecutionContext} from 'ava'
 import {loadConfiguration, parseConfiguration} from '../../../service/configuration/load.js'
 import {parseSize, parseTimeSpan} from '../../../service/configuration/values.js'
-import {ConfigurationError, UntrustedFileError} from '../../../service/errors.js'
+import {ConfigurationError, UnreadableFileError, UntrustedFileError} from '../../../service/errors.js'
 
 const parse = (text: string) => parseConfiguration([{file: '/etc/x.conf', text}])
 
@@ -105,6 +105,13 @@ test('refuses a directory in which somebody else may mask and replace files', (t
   t.is(t.throws(() => loadConfiguration([admin]), {instanceOf: UntrustedFileError}).file, folder)
   chmodSync(folder, 0o1777)
   t.throws(() => loadConfiguration([admin]), {instanceOf: UntrustedFileError})
+})
+
+test('names a link that leads nowhere', (t) => {
+  const [, admin] = directories(t)
+  const file = path.join(admin, 'permafrost.conf.d/10-gone.conf')
+  symlinkSync('/nowhere/at-all', file)
+  t.is(t.throws(() => loadConfiguration([admin]), {instanceOf: UnreadableFileError}).file, file)
 })
 
 test('takes a mask, whose target everybody may write to', (t) => {
