@@ -71,6 +71,19 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   })
 }
 
+test('asks for nothing when it is told to end while hooks run, and they hear that it is over', async (t) => {
+  const {bus, story} = await serve(t)
+  const hooks = newHooks(t, ['one'])
+  const begun = path.join(hooks.directory, 'begun')
+  writeFileSync(path.join(hooks.directory, 'slow'), `#!/bin/sh\n[ "$1" = post ] || { : > '${begun}'; sleep 1; }\n`, {mode: 0o755})
+  const sleep = startSleep(t, bus.address, hooks.directory)
+  while (!existsSync(begun)) await new Promise((resolve) => setTimeout(resolve, 10))
+  sleep.child.kill('SIGTERM')
+  t.is((await sleep.ended).status, 1)
+  t.is(story.calls, 0)
+  t.deepEqual(hooks.calls(), ['one pre hibernate hibernate', 'one post hibernate hibernate'])
+})
+
 test('goes on when a hook fails, and names it; does not run what cannot be run', async (t) => {
   const {bus, story} = await serve(t)
   const hooks = newHooks(t, ['one', 'bad'])
