@@ -232,7 +232,8 @@ export class Attempts implements Manager {
   #conclude(outcome: SnapshotOutcome): void {
     this.#set({LastFigures: outcome.figures})
     if (outcome.kind === 'rolled-back') throw outcome.cause
-    this.#set({LastResult: outcome.kind === 'merged' ? 'Merged; the image was saved and will not be resumed' : 'Resumed', Progress: 1})
+    const LastResult = outcome.kind === 'merged' ? 'Merged; the image was saved and will not be resumed' : 'Resumed'
+    this.#set({LastResult, Progress: 1, ImageBytes: Number(outcome.figures['image_bytes'] ?? 0)})
     if (outcome.kind === 'resumed') this.#presenter?.signal('Resumed', outcome.figures)
   }
 
