@@ -1,10 +1,10 @@
 import {spawnSync} from 'node:child_process'
-import {mkdirSync, renameSync, writeFileSync} from 'node:fs'
+import {accessSync, constants, mkdirSync, renameSync, writeFileSync} from 'node:fs'
 import path from 'node:path'
 import {loadConfiguration} from '../configuration/load.js'
 import {parseAbsolutePath} from '../configuration/values.js'
 import {openFiles} from '../edge/files.js'
-import {causeText, NoSpareDeviceError, PermafrostError, UsageError} from '../errors.js'
+import {causeText, NoSpareDeviceError, PermafrostError, RefusedError, UsageError} from '../errors.js'
 import {loadDigest} from '../image/digest.js'
 import {type Superblock} from '../image/superblock.js'
 import {SpareDevice} from '../sinks/spare-device.js'
@@ -25,6 +25,9 @@ export async function setUp(given: Arguments, surroundings: Surroundings): Promi
   }
   const files = openFiles()
   if (files.blockDevice(device) === null) throw new NoSpareDeviceError(device)
+  // Where the configuration cannot be read, or nothing can be added to it, the device is left as it is.
+  loadConfiguration()
+  prepareDropIn()
   const isForced = given.flags.has('force')
   const spare = new SpareDevice(device, {files, digest: loadDigest()})
   // What would be refused in the end is not asked about.
@@ -64,8 +67,18 @@ function describeContent(device: string): readonly string[] {
   return (stdout ?? '').trimEnd().split('\n').filter((line) => line !== '')
 }
 
+/** Throws a refusal where the directory cannot be written to. */
+function prepareDropIn(): void {
+  const directory = path.dirname(DROP_IN)
+  try {
+    mkdirSync(directory, {recursive: true})
+    accessSync(directory, constants.W_OK)
+  } catch (error) {
+    throw new RefusedError(`Cannot write to '${directory}', where the spare device is to be named: ${causeText(error)}`, {cause: error})
+  }
+}
+
 function writeDropIn(device: string): void {
-  mkdirSync(path.dirname(DROP_IN), {recursive: true})
   const draft = `${DROP_IN}.new`
   writeFileSync(draft, `# Written by 'permafrost setup'.\n[Image]\nSpare=${device}\n`)
   renameSync(draft, DROP_IN)
