@@ -38,6 +38,19 @@ test('the initramfs takes the name of our device for the partition below', async
   t.is(stdout, '/dev/vda1\n')
 })
 
+test('the initramfs takes the last line of an fstab that does not end in a line feed', async (t) => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'permafrost-fstab-'))
+  t.teardown(() => rmSync(directory, {recursive: true}))
+  const fstab = path.join(directory, 'fstab')
+  writeFileSync(fstab, 'UUID=1 / ext4 defaults 0 1\nUUID=2 /home ext4 defaults 0 2')
+  await run('mknod', [path.join(directory, 'disk'), 'b', '7', '0'])
+  const script = `. units/initramfs/functions
+    permafrost_find_path() { permafrost_path='${directory}/disk'; }
+    permafrost_list_fstab '${fstab}'; echo $permafrost_paths`
+  const {stdout} = await run('sh', ['-c', script])
+  t.is(stdout.trim().split(' ').length, 2)
+})
+
 function fakeProbe(t: ExecutionContext): string {
   const directory = mkdtempSync(path.join(tmpdir(), 'permafrost-grub-'))
   t.teardown(() => rmSync(directory, {recursive: true}))
