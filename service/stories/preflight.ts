@@ -131,10 +131,13 @@ function whyNot(files: Files, secretHolders: readonly ProcessEntry[]): string {
   return 'it is locked down, or built without'
 }
 
-function checkLoader({findLoaders, host}: Machine): void {
+function checkLoader({findLoaders, files, host}: Machine): void {
   const {installed, built, booted} = findLoaders()
   const refuse = (remedy: string): never => {
     throw new CheckFailedError('loader', remedy)
+  }
+  if (/(^|\s)noresume(\s|$)/.test(files.readText('/proc/cmdline') ?? '')) {
+    refuse("this boot had 'noresume' on its kernel command line, and the next one would not resume with it either; boot without it")
   }
   if (installed === null) refuse(`'${LOADER}' is missing, so no boot would resume; install it and run 'update-initramfs -u'`)
   if (built !== null && built.digest !== installed) {

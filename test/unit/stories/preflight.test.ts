@@ -55,6 +55,12 @@ const cases: readonly Case[] = [
     options: {tree: {texts: {'/sys/power/state': 'freeze mem\n', '/proc/cmdline': 'root=UUID=1 nohibernate\n'}}},
   },
   {
+    name: 'a boot that was told not to resume',
+    fails: ['loader'],
+    remedy: /had 'noresume' on its kernel command line.*boot without it/,
+    options: {tree: {texts: {'/proc/cmdline': 'root=UUID=1 noresume quiet\n'}}},
+  },
+  {
     name: 'a process that holds secret memory',
     fails: ['hibernation'],
     remedy: /'gnupg' \(pid 77\) holds secret memory/,
