@@ -9,6 +9,10 @@ export async function runCommandLine(parameters: readonly string[], surroundings
   const isJson = parameters.includes('--json')
   try {
     const [name, ...rest] = parameters
+    if (name === 'help' && rest[0] !== undefined) {
+      for (const line of verbHelp(findVerb(rest[0]))) surroundings.print(line)
+      return EXIT_DONE
+    }
     if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
       for (const line of generalHelp()) surroundings.print(line)
       return name === undefined ? EXIT_USAGE : EXIT_DONE

@@ -10,13 +10,23 @@ const SLEEP = '/usr/lib/permafrost/sleep'
 export async function hibernate({flags}: Arguments, surroundings: Surroundings): Promise<number> {
   demandRoot(surroundings, 'hibernate')
   await using client = await surroundings.connect()
-  const child = spawn(SLEEP, [], {stdio: ['ignore', 'ignore', 'inherit']})
+  const child = spawn(SLEEP, [], {stdio: ['ignore', 'ignore', 'pipe']})
+  const said: string[] = []
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said.push(text)
+    process.stderr.write(text)
+  })
   using _passedOn = onInterrupt((signal) => child.kill(signal))
-  const [code]: readonly unknown[] = await once(child, 'exit')
+  const [code]: readonly unknown[] = await once(child, 'close')
   const status = typeof code === 'number' ? code : EXIT_FAILED
   if (flags.has('json')) {
-    const {LastResult, LastFigures} = await client.properties()
-    surroundings.print(toJson(status === EXIT_DONE ? {ok: true, figures: LastFigures} : {ok: false, reason: LastResult}))
+    const {LastFigures} = await client.properties()
+    surroundings.print(toJson(status === EXIT_DONE ? {ok: true, figures: LastFigures} : {ok: false, reason: lastLine(said.join(''))}))
   }
   return status
+}
+
+/** Why it did not hibernate: warnings of the way come before it. */
+function lastLine(text: string): string {
+  return text.trimEnd().split('\n').at(-1) ?? ''
 }

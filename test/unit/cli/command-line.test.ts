@@ -75,6 +75,7 @@ for (const verb of VERBS) {
   test(`shows form, flags and an example of ${verb.name}`, async (t) => {
     const {status, printed} = await run(`${verb.name} --help`)
     t.is(status, 0)
+    t.deepEqual((await run(`help ${verb.name}`)).printed, printed)
     t.regex(printed[0] ?? '', new RegExp(`^Usage: permafrost ${verb.name}`))
     t.true(printed.some((line) => line.includes('--json')))
     t.true(printed.some((line) => line.startsWith('Example: permafrost ')))
