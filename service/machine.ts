@@ -18,7 +18,7 @@ import {matchNeeded, type Needed} from './policy/match.js'
 import type {Policy} from './policy/policy.js'
 import {type ProcessEntry, readProcessTable} from './policy/process-table.js'
 import {findSecretHolders} from './policy/secret-memory.js'
-import {readSituation} from './policy/situation.js'
+import {readSituation, rememberNames} from './policy/situation.js'
 import {AwaySink} from './sinks/away-sink.js'
 import type {CowSpace, ImageSink, MergeNotes} from './sinks/sink.js'
 import {SpareDevice} from './sinks/spare-device.js'
@@ -76,6 +76,7 @@ export interface MachineParts {
 export function openMachine({configuration, policy, log, away}: MachineParts): Machine {
   const files = openFiles()
   const digest = loadDigest()
+  const names = rememberNames(policy)
   const spare = new SpareDevice(configuration.spareDevice, {files, digest})
   const sink = away === undefined ? spare : new AwaySink({spare, digest, settle: () => syncDisks(files), ...away})
   return {
@@ -91,7 +92,7 @@ export function openMachine({configuration, policy, log, away}: MachineParts): M
     lz4: loadLz4(),
     digest,
     policy,
-    findNeeded: () => matchNeeded(policy, readProcessTable(), readSituation('spare')),
+    findNeeded: () => matchNeeded(policy, readProcessTable(), readSituation('spare', names)),
     findSecretHolders: () => findSecretHolders(readProcessTable()),
     findLoaders: () => findLoaders(loaderPlaces(release())),
     sampleMemory: () => sampleMemory(readProcessTable().map(({pid}) => pid)),

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import {matchNeeded} from '../../../service/policy/match.js'
 import {parsePolicyFile} from '../../../service/policy/parse.js'
 import {type ProcessEntry} from '../../../service/policy/process-table.js'
-import {findUserId, parseMountTypes, type Situation} from '../../../service/policy/situation.js'
+import {findUserId, parseMountTypes, rememberNames, type Names, type Situation} from '../../../service/policy/situation.js'
 
 const policyOf = (text: string) => ({rules: parsePolicyFile(text, '/p.conf')})
 
@@ -86,4 +86,28 @@ test('reads the types of mounted file systems from mountinfo, whatever the optio
 test('finds users by name and takes numbers as they are', (t) => {
   const passwd = 'root:x:0:0::/root:/bin/sh\n_rpc:x:105:65534::/run/rpcbind:/bin/false\n'
   t.deepEqual(['root', '_rpc', '1000', 'gone'].map((name) => findUserId(passwd, name)), [0, 105, 1000, null])
+})
+
+test('names are looked up once, before anybody is frozen, for rules whose conditions may hold only later', (t) => {
+  const policy = policyOf('[Needed]\nExe=/sbin/rpc.statd\nWhen=mount:autofs\n\n[Needed]\nUser=_rpc\n\n[Needed]\nHolds=/dev/x')
+  let isFrozen = false
+  const asked: string[] = []
+  const names: Names = {
+    canonicalPath: (path) => {
+      t.false(isFrozen, path)
+      asked.push(path)
+      return situation.canonicalPath(path)
+    },
+    userId: (name) => {
+      t.false(isFrozen, name)
+      asked.push(name)
+      return situation.userId(name)
+    },
+  }
+  const remembered = rememberNames(policy, names)
+  isFrozen = true
+  t.deepEqual(asked.sort(), ['/dev/x', '/sbin/rpc.statd', '_rpc'])
+  const later = {...situation, ...remembered, mountTypes: new Set(['autofs'])}
+  t.deepEqual(matchNeeded(policy, table, later).map(({pid}) => pid), [100])
+  t.is(remembered.userId('_rpc'), 105)
 })
