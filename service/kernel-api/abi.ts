@@ -4,10 +4,12 @@ import type {DeviceNumber} from '../edge/device-number.js'
  * Mirror of include/uapi/linux/snapshot_kernel.h, x86-64.
  *
  * - All integers are little-endian; offsets are those of the C structs, which have no implicit padding.
- * - The numbers 500 and 501 lie in a gap the series documents: free of upstream's and of x32's.
+ * - The numbers 500 to 502 lie in a gap the series documents: free of upstream's and of x32's.
  */
 export const SYSCALL_FREEZE_PROCESSES = 500
 export const SYSCALL_SNAPSHOT_KERNEL = 501
+/** Nobody calls it yet: the loader goes through /dev/snapshot. */
+export const SYSCALL_RESUME_SNAPSHOT = 502
 
 /** Pseudo-signals, past _NSIG: they reach whole thread groups and are never queued. */
 export const SIGFREEZE = 65

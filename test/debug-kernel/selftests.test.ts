@@ -1,7 +1,7 @@
 import test from 'ava'
 import {inside} from '../lab/execute.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
-import {provideSelftests, SelftestRunner} from '../lab/selftests.js'
+import {provideSelftests, SCRATCH_DISK, SelftestRunner} from '../lab/selftests.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {checkMemory, holdMemory, kernelLogOf, kernelTrouble} from '../lab/workload.js'
@@ -15,7 +15,7 @@ let selftests: SelftestRunner
 
 test.before(async () => {
   await provideSelftests()
-  machine = await scratchMachine('debug-kernel', {isDebug: true, extra: PAGE_POISONING})
+  machine = await scratchMachine('debug-kernel', {isDebug: true, disks: [SCRATCH_DISK], extra: PAGE_POISONING})
   selftests = new SelftestRunner(machine)
 })
 

@@ -2,6 +2,7 @@
 import {mkdirSync, readdirSync, rmSync} from 'node:fs'
 import {basename, dirname, join} from 'node:path'
 import {cached, digestOf} from './cache.js'
+import type {DiskWish} from './disks.js'
 import {attemptInside, inside} from './execute.js'
 import {applySeries, kernelDigest, lockTree, type KernelRequest} from './kernel.js'
 import type {Machine} from './machine.js'
@@ -21,6 +22,10 @@ export interface Selftest {
 
 /** Whose tree they are built from; they run on the debugging kernel as well. */
 const KERNEL: KernelRequest = {isDebug: false, isForced: false}
+
+/** For a machine: what the selftests that take snapshots may write on, see snapshot_kernel/snapshot.h. */
+export const SCRATCH_DISK: DiskWish = {name: 'scratch', bytes: 2 ** 31, type: 'none'}
+const SCRATCH_VARIABLE = 'SNAPSHOT_KERNEL_SCRATCH=/dev/disk/by-id/virtio-scratch'
 
 const FOLDER = 'tools/testing/selftests'
 const IN_MACHINE = '/root/selftests'
@@ -109,7 +114,7 @@ export class SelftestRunner {
     for (const file of readdirSync(programs))
       await push(this.#machine, join(programs, file), `${directory}/${file}`)
     const script = 'cd "$1"; exec "./$2" 2>&1'
-    const words = ['sh', '-c', script, 'sh', directory, test.program]
+    const words = ['env', SCRATCH_VARIABLE, 'sh', '-c', script, 'sh', directory, test.program]
     const outcome = await attemptInside(this.#machine, words, {timeoutMs: PROGRAM_PATIENCE_MS})
     const points = testPointsOf(outcome.stdout)
     const isWhole = outcome.status === 0 || points.some(point => point.outcome === 'failed')

@@ -1,6 +1,6 @@
 import test from 'ava'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
-import {provideSelftests, SelftestRunner} from '../lab/selftests.js'
+import {provideSelftests, SCRATCH_DISK, SelftestRunner} from '../lab/selftests.js'
 import {kernelLogOf, kernelTrouble} from '../lab/workload.js'
 import {declareSelftests} from '../lib/declare-selftests.js'
 
@@ -9,7 +9,7 @@ let selftests: SelftestRunner
 
 test.before(async () => {
   await provideSelftests()
-  machine = await scratchMachine('selftests')
+  machine = await scratchMachine('selftests', {disks: [SCRATCH_DISK]})
   selftests = new SelftestRunner(machine)
 })
 

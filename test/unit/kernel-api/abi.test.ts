@@ -8,6 +8,7 @@ const header = readUapiHeader()
 const NAMES: Readonly<Record<string, string>> = {
   SYSCALL_FREEZE_PROCESSES: '__NR_freeze_processes',
   SYSCALL_SNAPSHOT_KERNEL: '__NR_snapshot_kernel',
+  SYSCALL_RESUME_SNAPSHOT: '__NR_resume_snapshot',
   SIGFREEZE: 'SIGFREEZE',
   SIGUNFREEZE: 'SIGUNFREEZE',
   FREEZE_PROCESSES_VERSION: 'FREEZE_PROCESSES_VERSION',
