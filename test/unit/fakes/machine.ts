@@ -73,12 +73,13 @@ export async function fakeMachine(t: ExecutionContext, options: FakeMachineOptio
   if (options.isSetUp !== false) await spare.setUp({isForced: false})
   const log: string[] = []
   const machine: Machine = {
-    configuration: {spareDevice: 'spare', overheadBytes: 64 * MIB, freezeTimeoutMs: 20_000, dropsPageCache: true, compressionThreads: 2, isCompressionAdaptive: false},
+    configuration: {spareDevice: 'spare', target: null, targetTimeoutMs: 30_000, overheadBytes: 64 * MIB, freezeTimeoutMs: 20_000, dropsPageCache: true, compressionThreads: 2, isCompressionAdaptive: false},
     syscalls: kernel,
     dm,
     fillTemplate: loadTemplates(new URL('../../../dm-tables', import.meta.url).pathname),
     blocks: zeroBlocks,
     sink: spare,
+    target: null,
     cow: spare,
     mergeNotes: spare,
     files,
