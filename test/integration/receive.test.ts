@@ -1,10 +1,8 @@
-import {spawn} from 'node:child_process'
 import {randomBytes} from 'node:crypto'
 import {once} from 'node:events'
 import {existsSync, readdirSync, readFileSync, writeFileSync} from 'node:fs'
 import {createConnection, createServer, type Socket} from 'node:net'
 import path from 'node:path'
-import {createInterface} from 'node:readline'
 import test, {type ExecutionContext} from 'ava'
 import fc from 'fast-check'
 import {openFiles} from '../../service/edge/files.js'
@@ -13,6 +11,7 @@ import {encodeRequest, type ServerRequest} from '../../service/image/request-for
 import {ImageStore} from '../../service/receive/image-store.js'
 import {Receiver} from '../../service/receive/receiver.js'
 import {serverTarget} from '../../service/sinks/server-target.js'
+import {spawnCommand, startCommand} from './receive-command.js'
 import {digest, imageStream, sendImage, temporaryDirectory} from './sent-image.js'
 
 test('keeps an image whole under its name, and sends it back byte for byte', async (t) => {
@@ -299,17 +298,6 @@ async function until(condition: () => boolean): Promise<void> {
     if (performance.now() > deadline) throw new Error('It did not come to that within 10 s')
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
-}
-
-function spawnCommand(words: readonly string[]) {
-  return spawn(process.execPath, ['--import=./test/lib/register.mjs', 'service/cli.ts', ...words], {stdio: ['ignore', 'pipe', 'pipe']})
-}
-
-async function startCommand(t: ExecutionContext, directory: string) {
-  const child = spawnCommand(['receive', '--listen', '127.0.0.1:0', '--directory', directory])
-  t.teardown(() => child.kill('SIGKILL'))
-  const [line]: readonly unknown[] = await once(createInterface(child.stdout), 'line')
-  return {child, port: Number(/:(\d+)$/.exec(String(line))?.[1])}
 }
 
 async function runCommand(words: readonly string[]) {

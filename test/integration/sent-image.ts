@@ -5,6 +5,7 @@ import path from 'node:path'
 import type {ExecutionContext} from 'ava'
 import {loadDigest} from '../../service/image/digest.js'
 import {encodeHeader} from '../../service/image/header.js'
+import type {ImageSession} from '../../service/sinks/sink.js'
 import type {StreamTarget} from '../../service/sinks/stream-target.js'
 import {StreamSession} from '../../service/sinks/stream-session.js'
 import type {ByteOutput} from '../../service/edge/pipe.js'
@@ -29,6 +30,11 @@ export async function sendImage(target: StreamTarget, imageId: string, {pieces =
 
 async function writeImage(output: ByteOutput, imageId: string, pieces: number): Promise<void> {
   await using session = new StreamSession({output, digest, opening: {imageId, streamBytes: 0}, name: 'test'})
+  await fillImage(session, pieces)
+}
+
+/** All that the service would write, to its end. */
+export async function fillImage(session: ImageSession, pieces: number): Promise<void> {
   const chunks = []
   for (let index = 0; index < pieces; index += 1) {
     const bytes = Buffer.alloc(PIECE_BYTES, index + 1)
@@ -37,7 +43,7 @@ async function writeImage(output: ByteOutput, imageId: string, pieces: number): 
     chunks.push({offset, storedBytes: bytes.length, rawBytes: bytes.length, digest: digest.ofBytes(bytes), codec: 'stored' as const})
   }
   const bytes = pieces * PIECE_BYTES
-  const header = encodeHeader({kernel: KERNEL, chunks, fileSystems: [], figures: {}, text: {hostname: 'ice'}})
+  const header = encodeHeader({kernel: KERNEL, chunks, fileSystems: [], figures: {}, text: {hostname: 'ice'}, ...(session.wayBack ? {wayBack: session.wayBack} : {})})
   await session.complete({header, storedBytes: bytes, streamBytes: bytes, createdUnixSeconds: 1_700_000_000})
 }
 
