@@ -8,7 +8,7 @@ import {openBlockAccess, type BlockAccess} from './edge/block-access.js'
 import {parseFaults, type Faults} from './edge/faults.js'
 import {openFiles, type Files} from './edge/files.js'
 import type {Log} from './edge/journal.js'
-import {findLoaders, loaderPlaces, type Loaders} from './edge/loaders.js'
+import {findLoaders, findWayBackMarks, loaderPlaces, type Loaders, type WayBackMarks} from './edge/loaders.js'
 import {sampleMemory} from './edge/memory-sample.js'
 import {syncDisks} from './edge/sync-disks.js'
 import {readTlsFiles, tlsPathsIn} from './edge/tls-files.js'
@@ -51,6 +51,8 @@ export interface Machine {
   /** Who keeps the kernel from hibernating by having made secret memory. */
   readonly findSecretHolders: () => readonly ProcessEntry[]
   readonly findLoaders: () => Loaders
+  /** What there is to bring back an image that goes elsewhere. */
+  readonly findWayBackMarks: () => WayBackMarks
   /** Blocks of what lies in the memory of processes now; none where nobody lets us look. */
   readonly sampleMemory: () => Promise<readonly Buffer[]>
   readonly log: Log
@@ -104,6 +106,7 @@ export function openMachine({configuration, policy, log, away}: MachineParts): M
     findNeeded: () => findNeeded(policy, configuration),
     findSecretHolders: () => findSecretHolders(readProcessTable()),
     findLoaders: () => findLoaders(loaderPlaces(release())),
+    findWayBackMarks: () => findWayBackMarks({initramfs: loaderPlaces(release()).initramfs, tlsFiles: tlsFilesIn(TLS_DIRECTORY), programs: RESUME_PROGRAMS}),
     sampleMemory: () => sampleMemory(readProcessTable().map(({pid}) => pid)),
     log,
     faults: parseFaults(process.env['PERMAFROST_FAULT']),
@@ -132,6 +135,12 @@ function openConfiguredTarget({target, targetTimeoutMs}: Configuration, files: F
 }
 
 const TLS_DIRECTORY = '/etc/permafrost/tls'
+const RESUME_PROGRAMS = '/etc/permafrost/resume.d'
+
+function tlsFilesIn(directory: string): readonly string[] {
+  const {ca, certificate, key} = tlsPathsIn(directory)
+  return [ca, certificate, key]
+}
 
 /** Beside `service/`, in the repository and where it is installed. */
 const TEMPLATES = new URL('../dm-tables', import.meta.url).pathname

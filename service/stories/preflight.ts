@@ -83,6 +83,7 @@ const CHECKS: readonly Check[] = [
   {id: 'leftovers', title: 'Nothing is left of an earlier hibernation', look: checkLeftovers},
   {id: 'spare', title: 'The spare device is there and set up', look: async (_, findings) => void (await findings.sink)},
   {id: 'target', title: 'Whoever takes the image is there', isAsked: ({target}) => target !== null, look: async (_, findings) => void (await findings.target)},
+  {id: 'way-back', title: 'The next boot can get the image back', isAsked: ({configuration}) => configuration.target !== null, look: checkWayBack},
   {id: 'room', title: 'There is room for the image', look: checkRoom},
   {id: 'file-systems', title: 'Every mounted file system can be snapshotted', look: checkFileSystems},
   {id: 'cow', title: 'There is room for what is written while saving', look: checkCow},
@@ -150,6 +151,25 @@ function checkLoader({findLoaders, host}: Machine): void {
   }
   if (built === null && booted !== installed) {
     refuse(`this boot's initramfs did not have the loader that is installed; make one that has it, and see that the boot loader uses it`)
+  }
+}
+
+function checkWayBack({configuration: {target}, findWayBackMarks, host}: Machine): void {
+  const refuse = (remedy: string): never => {
+    throw new CheckFailedError('way-back', remedy)
+  }
+  const {built, tlsDigest, programs} = findWayBackMarks()
+  if (target?.kind === 'command') {
+    if (programs.length === 0) refuse("no program in '/etc/permafrost/resume.d' would bring the image back; see permafrostd(8)")
+    return
+  }
+  if (target?.kind === 'tls' && tlsDigest === null) refuse("'/etc/permafrost/tls' has not all of 'ca.pem', 'certificate.pem' and 'key.pem'")
+  // Made elsewhere, it cannot be looked at.
+  if (built === null) return
+  const update = `run 'update-initramfs -u -k ${host.kernel.release}'`
+  if (!built.words.includes('net')) refuse(`'${built.file}' has no drivers of network cards for certain; ${update}`)
+  if (target?.kind === 'tls' && !built.words.includes(`tls=${String(tlsDigest)}`)) {
+    refuse(`'${built.file}' has not the certificates of '/etc/permafrost/tls', or not 'openssl'; ${update}`)
   }
 }
 

@@ -94,6 +94,26 @@ test('a server that is not there is a row of the check, and nothing is changed',
   t.is(await fake.imageState(), 'empty')
 })
 
+const SERVER = {text: 'x', host: 'store', port: 1, name: 'ice'}
+for (const [what, target, wayBackMarks, remedy] of [
+  ['a server, and an initramfs without network cards', {kind: 'tcp', ...SERVER}, {built: {file: '/boot/i', words: ['']}}, /'\/boot\/i' has no drivers of network cards for certain; run 'update-initramfs -u -k 6\.12'/],
+  ['a server, and an initramfs made elsewhere', {kind: 'tcp', ...SERVER}, {built: null}, null],
+  ['TLS without certificates', {kind: 'tls', ...SERVER}, {}, /has not all of 'ca\.pem'/],
+  ['TLS, and an initramfs without the certificates', {kind: 'tls', ...SERVER}, {tlsDigest: 'ab'}, /has not the certificates of/],
+  ['TLS, and an initramfs with other certificates', {kind: 'tls', ...SERVER}, {tlsDigest: 'ab', built: {file: '/boot/i', words: ['net', 'tls=cd']}}, /has not the certificates of/],
+  ['TLS, and an initramfs that has all', {kind: 'tls', ...SERVER}, {tlsDigest: 'ab', built: {file: '/boot/i', words: ['net', 'tls=ab']}}, null],
+  ['a command, and nobody to bring the image back', {kind: 'command', text: 'x', command: 'x'}, {programs: []}, /no program in '\/etc\/permafrost\/resume\.d'/],
+  ['a command, and somebody to bring it back', {kind: 'command', text: 'x', command: 'x'}, {}, null],
+] as const) {
+  test(`${what}: ${remedy === null ? 'nothing is missing' : 'the check says what to do'}`, async (t) => {
+    const fake = await fakeMachine(t, {wayBackMarks})
+    const machine = {...fake.machine, configuration: {...fake.machine.configuration, target}}
+    const row = (await preflight(machine)).find(({id}) => id === 'way-back')
+    t.is(row?.passed, remedy === null)
+    t.regex(row?.remedy ?? '', remedy ?? /^$/)
+  })
+}
+
 test('a server without room is a row of the check', async (t) => {
   const full: StreamTarget = {name: 'tcp://full:1/ice', inspect: async () => ({freeBytes: 1000}), open: async () => { throw new Error('not asked') }}
   const fake = await machineWith(t, full)
