@@ -42,6 +42,8 @@ export class Receiver implements AsyncDisposable {
     this.#server = tls === null
       ? createTcpServer({allowHalfOpen: true}, accept)
       : createTlsServer({...tls, allowHalfOpen: true, requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.3'}, accept)
+    // Such as too many open files; who is being served is served on.
+    this.#server.on('error', (error) => parts.say(`cannot take a connection: ${causeText(error)}`))
     this.#server.on('tlsClientError', (error: Error, {remoteAddress}: Socket) => parts.say(`refused ${remoteAddress ?? 'somebody'}: ${causeText(error)}`))
   }
 

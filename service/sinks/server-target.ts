@@ -47,11 +47,21 @@ export function serverTarget(parts: ServerTargetParts): StreamTarget {
       const either = AbortSignal.any([signal, AbortSignal.timeout(parts.patienceMs)])
       try {
         const {socket} = await begin(parts, {kind: 'store', imageId}, either)
-        return new ServerConnection(socket, signal, parts)
+        return connectionOf(socket, signal, parts)
       } catch (cause) {
         throw new SinkError('send the image to', text, {cause: new Error(reasonOf(cause, either, parts), {cause})})
       }
     },
+  }
+}
+
+/** Throws TargetError where no network card leads back, and nobody is kept waiting then. */
+function connectionOf(socket: Socket, signal: AbortSignal, parts: ServerTargetParts): ServerConnection {
+  try {
+    return new ServerConnection(socket, signal, parts)
+  } catch (error) {
+    socket.destroy()
+    throw error
   }
 }
 
