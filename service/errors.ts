@@ -305,6 +305,8 @@ export class SinkError extends FailedError {
 
 /** A server of images cannot do what it is there for; `object` is a name, a directory, an address. */
 export class StoreError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Store'
+
   constructor(readonly attempt: string, readonly object: string, options?: ErrorOptions) {
     super(`Cannot ${attempt} '${object}': ${causeText(options?.cause ?? 'unknown cause')}`, options)
   }

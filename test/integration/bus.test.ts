@@ -73,7 +73,7 @@ test('replies to Hibernate after the resume, with its signals before that and a 
   story.finish({kind: 'resumed', figures: {pause_ns: 12_000_000n, ratio: 0.5}})
   await call
   t.deepEqual(await client.properties(), {
-    State: 'idle', Progress: 1, TimeLeftUSec: null, ImageBytes: 0, LastResult: 'Resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5},
+    State: 'idle', Progress: 1, TimeLeftUSec: null, ImageBytes: 0, LastResult: 'Resumed', LastOutcome: 'resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5},
   })
   t.deepEqual(signals().filter((name) => name !== 'PropertiesChanged'), ['Hibernating', 'Resumed'])
 })
