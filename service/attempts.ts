@@ -3,7 +3,7 @@ import {type Console} from './edge/console.js'
 import {type Log} from './edge/journal.js'
 import {type Keyboards} from './edge/keyboard.js'
 import {formatProgress, percent} from './edge/progress.js'
-import {AbortedError, BusyError, causeText, FailedError, NothingToAbortError, PermafrostError} from './errors.js'
+import {AbortedError, BusyError, causeText, FailedError, NothingToAbortError, PermafrostError, RefusedError} from './errors.js'
 import {type HibernateOutcome, type HibernateRequest, type StoryState} from './stories/hibernate.js'
 import {type Progress} from './stories/progress.js'
 import {type SnapshotOutcome, type SnapshotRequest} from './stories/snapshot.js'
@@ -60,7 +60,7 @@ export class Attempts implements Manager {
   #recovery: Promise<void> = Promise.resolve()
   #checking: Promise<readonly CheckRow[]> | null = null
   #properties: ManagerProperties = {
-    State: 'idle', Progress: 0, TimeLeftUSec: null, ImageBytes: 0, LastResult: '', LastFigures: {},
+    State: 'idle', Progress: 0, TimeLeftUSec: null, ImageBytes: 0, LastResult: '', LastOutcome: '', LastFigures: {},
   }
 
   constructor(parts: AttemptParts) {
@@ -102,11 +102,13 @@ export class Attempts implements Manager {
     const controller = new AbortController()
     const outcome = this.#run(controller.signal, tell)
     this.#running = {controller, activity, done: outcome.then(() => undefined, () => undefined)}
+    let end: SnapshotOutcome | null = null
     try {
-      this.#conclude(await outcome)
+      end = await outcome
+      this.#conclude(end)
     } catch (error) {
       this.#parts.log.error(causeText(error))
-      this.#set({LastResult: causeText(error)})
+      this.#set({LastResult: causeText(error), LastOutcome: end?.kind ?? (error instanceof RefusedError ? 'refused' : 'failed')})
       throw error instanceof PermafrostError ? error : new FailedError(`Cannot hibernate: ${causeText(error)}`, {cause: error})
     } finally {
       this.#running = null
@@ -233,7 +235,7 @@ export class Attempts implements Manager {
     this.#set({LastFigures: outcome.figures})
     if (outcome.kind === 'rolled-back') throw outcome.cause
     const LastResult = outcome.kind === 'merged' ? 'Merged; the image was saved and will not be resumed' : 'Resumed'
-    this.#set({LastResult, Progress: 1, ImageBytes: Number(outcome.figures['image_bytes'] ?? 0)})
+    this.#set({LastResult, LastOutcome: outcome.kind, Progress: 1, ImageBytes: Number(outcome.figures['image_bytes'] ?? 0)})
     if (outcome.kind === 'resumed') this.#presenter?.signal('Resumed', outcome.figures)
   }
 
@@ -249,4 +251,4 @@ function timeLeftUSec({secondsLeft}: Progress): bigint | null {
   return secondsLeft === null ? null : BigInt(Math.ceil(secondsLeft * 1e6))
 }
 
-const NAMES: readonly (keyof ManagerProperties)[] = ['State', 'Progress', 'TimeLeftUSec', 'ImageBytes', 'LastResult', 'LastFigures']
+const NAMES: readonly (keyof ManagerProperties)[] = ['State', 'Progress', 'TimeLeftUSec', 'ImageBytes', 'LastResult', 'LastOutcome', 'LastFigures']

@@ -7,17 +7,19 @@ import {BUS_NAME} from './bus/names.js'
 import {polkitAuthority} from './bus/polkit.js'
 import {loadConfiguration, parseConfiguration} from './configuration/load.js'
 import {openConsole} from './edge/console.js'
+import {openFiles} from './edge/files.js'
 import {type Log, openJournal} from './edge/journal.js'
 import {type Keyboards, openKeyboards} from './edge/keyboard.js'
 import {openServiceManager} from './edge/notify.js'
 import {openSerialConsoles} from './edge/serial-console.js'
 import {openSideDoor, type Refusal, SIDE_DOOR} from './edge/side-door.js'
+import {syncDisks} from './edge/sync-disks.js'
 import {BusLostError, causeText, FileError} from './errors.js'
-import {type Machine, openMachine} from './machine.js'
+import {findNeeded, imageTypeOf, type Machine, openMachine} from './machine.js'
 import {explainNeeded} from './policy/explain.js'
-import {matchNeeded} from './policy/match.js'
 import {mergePolicyDirectories} from './policy/merge.js'
 import {readProcessTable} from './policy/process-table.js'
+import {readSituation} from './policy/situation.js'
 import {socketTarget} from './sinks/socket-target.js'
 import {hibernate} from './stories/hibernate.js'
 import {preflight} from './stories/preflight.js'
@@ -47,8 +49,8 @@ async function serve(): Promise<number> {
     snapshot: async (request, order) => await snapshotRunning(request, openSnapshotMachine(log, order)),
     recover: async () => describeRecovery(await recover(openRecoveringMachine(log))),
     check: async () => await check(log),
-    listNeeded: async () => matchNeeded(mergePolicyDirectories(), readProcessTable()),
-    explainNeeded: async (pid) => explainNeeded(mergePolicyDirectories(), readProcessTable(), pid),
+    listNeeded: async () => findNeeded(mergePolicyDirectories(), loadConfiguration()),
+    explainNeeded: async (pid) => explainNeeded(mergePolicyDirectories(), readProcessTable(), pid, readSituation(imageTypeOf(loadConfiguration().target))),
     log,
     openConsole,
     openKeyboards: openAllKeyboards,
@@ -128,7 +130,7 @@ function openCurrentMachine(log: Log): Machine {
 
 /** The image goes to the caller's socket, which is not on the network. */
 function openSnapshotMachine(log: Log, {socket, then}: SnapshotOrder): Machine {
-  const away = {target: socketTarget(socket, 'standard output'), grantsResume: then === 'halt'}
+  const away = {target: socketTarget(socket, 'standard output'), grantsResume: then === 'halt', settle: () => syncDisks(openFiles())}
   return openMachine({configuration: loadConfiguration(), policy: mergePolicyDirectories(), log, away})
 }
 

@@ -213,6 +213,15 @@ export class DaemonMissingError extends RefusedError {
   }
 }
 
+/** Whoever is to take the image is not there, or would not take it. */
+export class TargetError extends RefusedError {
+  override readonly busName = 'org.permafrost1.Error.Target'
+
+  constructor(readonly target: string, reason: string, options?: ErrorOptions) {
+    super(`Cannot send the image to '${target}': ${reason}`, options)
+  }
+}
+
 /** A check of the preflight that has no class of its own did not pass. */
 export class CheckFailedError extends RefusedError {
   override readonly busName = 'org.permafrost1.Error.CheckFailed'
@@ -300,6 +309,15 @@ export class SinkError extends FailedError {
 
   constructor(readonly attempt: string, readonly device: string, options?: ErrorOptions) {
     super(`Cannot ${attempt} '${device}': ${causeText(options?.cause ?? 'unknown cause')}`, options)
+  }
+}
+
+/** A server of images cannot do what it is there for; `object` is a name, a directory, an address. */
+export class StoreError extends FailedError {
+  override readonly busName = 'org.permafrost1.Error.Store'
+
+  constructor(readonly attempt: string, readonly object: string, options?: ErrorOptions) {
+    super(`Cannot ${attempt} '${object}': ${causeText(options?.cause ?? 'unknown cause')}`, options)
   }
 }
 

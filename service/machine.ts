@@ -1,5 +1,6 @@
 import {cpus, hostname, machine as machineName, release, type as systemName, version} from 'node:os'
 import type {Configuration} from './configuration/configuration.js'
+import type {Target} from './configuration/target.js'
 import {openDeviceMapper, type DeviceMapper} from './dm/device-mapper.js'
 import {openLibdevmapper} from './dm/libdevmapper.js'
 import {loadTemplates, type FillTemplate} from './dm/table.js'
@@ -7,19 +8,23 @@ import {openBlockAccess, type BlockAccess} from './edge/block-access.js'
 import {parseFaults, type Faults} from './edge/faults.js'
 import {openFiles, type Files} from './edge/files.js'
 import type {Log} from './edge/journal.js'
-import {findLoaders, loaderPlaces, type Loaders} from './edge/loaders.js'
+import {findLoaders, findWayBackMarks, loaderPlaces, type Loaders, type WayBackMarks} from './edge/loaders.js'
 import {sampleMemory} from './edge/memory-sample.js'
 import {syncDisks} from './edge/sync-disks.js'
+import {readTlsFiles, tlsPathsIn} from './edge/tls-files.js'
 import {loadDigest, type Digest} from './image/digest.js'
 import {loadLz4, type Lz4} from './image/lz4.js'
 import type {KernelRecord} from './image/records.js'
 import {openSyscalls, type Syscalls} from './kernel-api/syscalls.js'
+import {findCarriers} from './policy/carriers.js'
 import {matchNeeded, type Needed} from './policy/match.js'
-import type {Policy} from './policy/policy.js'
+import type {ImageType, Policy} from './policy/policy.js'
 import {type ProcessEntry, readProcessTable} from './policy/process-table.js'
 import {findSecretHolders} from './policy/secret-memory.js'
 import {readSituation, rememberNames} from './policy/situation.js'
 import {AwaySink} from './sinks/away-sink.js'
+import {commandTarget} from './sinks/command-target.js'
+import {serverTarget} from './sinks/server-target.js'
 import type {CowSpace, ImageSink, MergeNotes} from './sinks/sink.js'
 import {SpareDevice} from './sinks/spare-device.js'
 import type {StreamTarget} from './sinks/stream-target.js'
@@ -33,6 +38,8 @@ export interface Machine {
   readonly fillTemplate: FillTemplate
   readonly blocks: BlockAccess
   readonly sink: ImageSink
+  /** Whoever takes the image where it does not go to the spare device. */
+  readonly target: StreamTarget | null
   readonly cow: CowSpace
   readonly mergeNotes: MergeNotes
   readonly files: Files
@@ -44,6 +51,8 @@ export interface Machine {
   /** Who keeps the kernel from hibernating by having made secret memory. */
   readonly findSecretHolders: () => readonly ProcessEntry[]
   readonly findLoaders: () => Loaders
+  /** What there is to bring back an image that goes elsewhere. */
+  readonly findWayBackMarks: () => WayBackMarks
   /** Blocks of what lies in the memory of processes now; none where nobody lets us look. */
   readonly sampleMemory: () => Promise<readonly Buffer[]>
   readonly log: Log
@@ -64,6 +73,7 @@ export interface Host {
 export interface Away {
   readonly target: StreamTarget
   readonly grantsResume: boolean
+  readonly settle: () => Promise<void>
 }
 
 export interface MachineParts {
@@ -78,7 +88,8 @@ export function openMachine({configuration, policy, log, away}: MachineParts): M
   const digest = loadDigest()
   const names = rememberNames(policy)
   const spare = new SpareDevice(configuration.spareDevice, {files, digest})
-  const sink = away === undefined ? spare : new AwaySink({spare, digest, settle: () => syncDisks(files), ...away})
+  const elsewhere = away ?? openConfiguredTarget(configuration, files, digest)
+  const sink = elsewhere === null ? spare : new AwaySink({spare, digest, ...elsewhere})
   return {
     configuration,
     syscalls: openSyscalls(),
@@ -86,21 +97,50 @@ export function openMachine({configuration, policy, log, away}: MachineParts): M
     fillTemplate: loadTemplates(TEMPLATES),
     blocks: openBlockAccess(files),
     sink,
+    target: elsewhere?.target ?? null,
     cow: sink,
     mergeNotes: spare,
     files,
     lz4: loadLz4(),
     digest,
     policy,
-    findNeeded: () => matchNeeded(policy, readProcessTable(), readSituation('spare', names)),
+    findNeeded: () => findNeeded(policy, configuration, names),
     findSecretHolders: () => findSecretHolders(readProcessTable()),
     findLoaders: () => findLoaders(loaderPlaces(release())),
+    findWayBackMarks: () => findWayBackMarks({initramfs: loaderPlaces(release()).initramfs, tlsFiles: tlsFilesIn(TLS_DIRECTORY), programs: RESUME_PROGRAMS}),
     sampleMemory: () => sampleMemory(readProcessTable().map(({pid}) => pid)),
     log,
     faults: parseFaults(process.env['PERMAFROST_FAULT']),
     exclusive: new Exclusive(),
     host: describeHost(configuration),
   }
+}
+
+/** Whom the policy keeps running for an image that goes where the configuration says, and whoever carries it there. */
+export function findNeeded(policy: Policy, {target}: Configuration, names = rememberNames(policy)): readonly Needed[] {
+  const table = readProcessTable()
+  const needed = matchNeeded(policy, table, readSituation(imageTypeOf(target), names))
+  return target?.kind === 'command' ? [...needed, ...findCarriers(table, needed)] : needed
+}
+
+export function imageTypeOf(target: Target | null): ImageType {
+  return target === null ? 'spare' : target.kind
+}
+
+function openConfiguredTarget({target, targetTimeoutMs}: Configuration, files: Files, digest: Digest): Away | null {
+  if (target === null) return null
+  if (target.kind === 'command') return {target: commandTarget(target, targetTimeoutMs), grantsResume: true, settle: () => syncDisks(files)}
+  const readTls = () => readTlsFiles(tlsPathsIn(TLS_DIRECTORY))
+  // What has gone over the network is in no cache of this machine.
+  return {target: serverTarget({address: target, files, digest, readTls, patienceMs: targetTimeoutMs}), grantsResume: true, settle: async () => {}}
+}
+
+const TLS_DIRECTORY = '/etc/permafrost/tls'
+const RESUME_PROGRAMS = '/etc/permafrost/resume.d'
+
+function tlsFilesIn(directory: string): readonly string[] {
+  const {ca, certificate, key} = tlsPathsIn(directory)
+  return [ca, certificate, key]
 }
 
 /** Beside `service/`, in the repository and where it is installed. */

@@ -23,6 +23,7 @@ enum record_type {
 
 #define RECORD_FIGURES (RECORD_OPTIONAL | 4)
 #define RECORD_TEXT (RECORD_OPTIONAL | 5)
+#define RECORD_WAY_BACK (RECORD_OPTIONAL | 6)
 
 struct record {
 	u32 type;
@@ -195,6 +196,8 @@ static int parse_record(struct header *header, const struct record *record,
 		return keep_text(&header->figures, record, why);
 	case RECORD_TEXT:
 		return keep_text(&header->settings, record, why);
+	case RECORD_WAY_BACK:
+		return keep_text(&header->way_back, record, why);
 	}
 	if (record->type & RECORD_OPTIONAL)
 		return 0;

@@ -62,6 +62,7 @@ struct header {
 	struct filesystem *filesystems;
 	struct text figures;
 	struct text settings;
+	struct text way_back;
 };
 
 /*

@@ -5,6 +5,7 @@
 #include "chunks.h"
 #include "merge-list.h"
 #include "regions.h"
+#include "server.h"
 #include "stream.h"
 
 #include <fcntl.h>
@@ -88,6 +89,7 @@ static void print_header(const struct header *header)
 	}
 	print_lines("figure", &header->figures);
 	print_lines("text", &header->settings);
+	print_lines("way_back", &header->way_back);
 }
 
 static int print_merges(const struct disk *disk,
@@ -115,10 +117,41 @@ static int discard(void *context, const u8 *bytes, u32 count,
 }
 
 /* Is this the stream that the device gives leave to, and every bit of it right? */
-static int check_stream(const char *from, const struct superblock *superblock,
+static int check_stream(int fd, const char *from,
+			const struct superblock *superblock,
 			const struct header *header, struct reason *why)
 {
 	struct stream stream;
+	int result = stream_begin(&stream, fd, from, why);
+
+	if (!result && memcmp(stream.image_id, superblock->image_id,
+			      sizeof(stream.image_id)))
+		result = refuse(why, "the stream is that of another image");
+	if (!result)
+		result = stream_run(&stream, superblock, header, discard, NULL,
+				    why);
+	return result;
+}
+
+static int check_server(const struct superblock *superblock,
+			const struct header *header, struct reason *why)
+{
+	struct way_back way;
+	struct server server;
+	int result = way_back_read(header, &way, why);
+
+	if (result > 0)
+		return refuse(why, "the image went to no server");
+	if (result || server_open(&server, &way, superblock->image_id, why))
+		return -1;
+	result = check_stream(server.fd, way.target, superblock, header, why);
+	server_close(&server);
+	return result;
+}
+
+static int check_source(const char *from, const struct superblock *superblock,
+			const struct header *header, struct reason *why)
+{
 	int result;
 	int fd = STDIN_FILENO;
 
@@ -127,13 +160,7 @@ static int check_stream(const char *from, const struct superblock *superblock,
 	if (fd < 0)
 		return refuse(why, "cannot open '%s': %s", from,
 			      strerror(errno));
-	result = stream_begin(&stream, fd, from, why);
-	if (!result && memcmp(stream.image_id, superblock->image_id,
-			      sizeof(stream.image_id)))
-		result = refuse(why, "the stream is that of another image");
-	if (!result)
-		result = stream_run(&stream, superblock, header, discard, NULL,
-				    why);
+	result = check_stream(fd, from, superblock, header, why);
 	if (fd != STDIN_FILENO)
 		close(fd);
 	return result;
@@ -147,6 +174,7 @@ static int check_image(const struct disk *disk,
 	struct superblock elsewhere = *superblock;
 	struct chunk_times times;
 	struct header header = { 0 };
+	struct way_back way;
 	int result;
 
 	/* Chunks lie in the image area of the stream, which has no end. */
@@ -157,13 +185,17 @@ static int check_image(const struct disk *disk,
 		result = header_read(&header, disk, &elsewhere, why);
 	if (!result)
 		print_header(&header);
+	if (!result && way_back_read(&header, &way, why) < 0)
+		result = -1;
 	if (!result && !inspection->is_foreign)
 		result = header_check_kernel(&header, why);
 	if (!result && !inspection->is_foreign)
 		result = regions_check(&header, 0, why);
 	if (!result && is_away && inspection->from)
-		result = check_stream(inspection->from, superblock, &header,
+		result = check_source(inspection->from, superblock, &header,
 				      why);
+	if (!result && is_away && inspection->is_fetching)
+		result = check_server(superblock, &header, why);
 	if (!result && !is_away && inspection->is_verifying)
 		result = chunks_run(disk, superblock, &header, discard, NULL,
 				    &times, why);

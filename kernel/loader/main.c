@@ -23,16 +23,17 @@ enum exit_status {
 #define WAIT_SECONDS_MAX 3600U
 
 static const char usage[] =
-	"Usage: permafrost-loader resume [--early] [--device DEVICE] [--from FILE|-]\n"
+	"Usage: permafrost-loader resume [--early] [--device DEVICE] [--from FILE|- | --from-server]\n"
 	"       permafrost-loader awaits\n"
 	"       permafrost-loader merge [--wait SECONDS] [--device DEVICE]\n"
 	"       permafrost-loader wrap DEVICE...\n"
-	"       permafrost-loader inspect [--verify] [--foreign] [--from FILE|-] DEVICE|FILE...\n"
+	"       permafrost-loader inspect [--verify] [--foreign] [--from FILE|- | --from-server] DEVICE|FILE...\n"
 	"\n"
 	"resume   Finds a valid image, checks it and continues it. Returns 0 when there\n"
 	"         is none or it is refused, and the ordinary boot goes on. --early leaves\n"
 	"         everything to a later call unless all that it needs is there already.\n"
-	"         --from continues one that comes as a stream; 1 when it was refused.\n"
+	"         --from continues one that comes as a stream, --from-server one that the\n"
+	"         spare device says to be on a server; 1 when it was refused.\n"
 	"awaits   0 when the image of a spare device went elsewhere as a stream.\n"
 	"merge    Writes back what a power cut kept from being written back when a\n"
 	"         hibernation was rolled back; 1 when not all of it could be.\n"
@@ -40,7 +41,7 @@ static const char usage[] =
 	"         to mount; 1 when one could not be wrapped.\n"
 	"inspect  Prints what is on a device; --verify reads all of it, --foreign does not\n"
 	"         compare it with this machine, --from reads the stream of an image that\n"
-	"         went elsewhere. 1 when something is wrong.\n"
+	"         went elsewhere, --from-server fetches it. 1 when something is wrong.\n"
 	"\n"
 	"Example: permafrost-loader inspect --verify /dev/disk/by-id/virtio-spare\n";
 
@@ -53,11 +54,13 @@ static int print_usage(FILE *to, enum exit_status status)
 static int run_resume(int count, char *const arguments[])
 {
 	const char *device = NULL, *from = NULL;
-	bool is_early = false;
+	bool is_early = false, is_fetching = false;
 
 	for (; count; count--, arguments++) {
 		if (!strcmp(arguments[0], "--early")) {
 			is_early = true;
+		} else if (!strcmp(arguments[0], "--from-server")) {
+			is_fetching = true;
 		} else if (count > 1 && !strcmp(arguments[0], "--device")) {
 			device = *++arguments;
 			count--;
@@ -68,9 +71,11 @@ static int run_resume(int count, char *const arguments[])
 			return print_usage(stderr, EXIT_USAGE);
 		}
 	}
-	if (from && (device || is_early))
+	if ((from || is_fetching) && (device || is_early))
 		return print_usage(stderr, EXIT_USAGE);
 	say_to_kernel_log();
+	if (is_fetching)
+		return resume_from_server() ? EXIT_NOT_ALL : EXIT_GO_ON;
 	if (from)
 		return resume_from(from) ? EXIT_NOT_ALL : EXIT_GO_ON;
 	resume(device, is_early);
@@ -124,6 +129,8 @@ static int run_inspect(int count, char *const arguments[])
 			inspection.is_verifying = true;
 		} else if (!strcmp(arguments[0], "--foreign")) {
 			inspection.is_foreign = true;
+		} else if (!strcmp(arguments[0], "--from-server")) {
+			inspection.is_fetching = true;
 		} else if (count > 1 && !strcmp(arguments[0], "--from")) {
 			inspection.from = *++arguments;
 			count--;

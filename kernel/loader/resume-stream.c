@@ -16,9 +16,11 @@
 
 #include "clock.h"
 #include "devices.h"
+#include "network.h"
 #include "regions.h"
 #include "restore.h"
 #include "resume.h"
+#include "server.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -167,6 +169,72 @@ int resume_from(const char *source)
 		resume_stream(&stream, &why);
 	if (fd > STDIN_FILENO)
 		close(fd);
+	say("not resuming: %s", why.text);
+	return -1;
+}
+
+/* Where the image of a spare device went; 1 when nobody knows. */
+static int find_server(struct search *search, struct way_back *way,
+		       struct reason *why)
+{
+	struct header header = { 0 };
+	struct superblock elsewhere;
+	struct disk disk;
+	int result;
+
+	devices_scan(look_at, search);
+	if (!search->path[0])
+		return 1;
+	if (disk_open(&disk, search->path, O_RDONLY, why))
+		return -1;
+	elsewhere = search->superblock;
+	elsewhere.image_area_bytes = QUANTITY_END;
+	result = superblock_check_layout(&search->superblock, &disk, why);
+	if (!result)
+		result = header_read(&header, &disk, &elsewhere, why);
+	if (!result)
+		result = way_back_read(&header, way, why);
+	header_free(&header);
+	disk_close(&disk);
+	return result;
+}
+
+/* Returns only when the image was refused. */
+static int fetch_and_resume(const struct way_back *way,
+			    const struct search *search, struct reason *why)
+{
+	struct network network;
+	struct server server;
+	struct stream stream;
+
+	say("fetching the image from '%s'", way->target);
+	if (network_up(&network, way, why))
+		return -1;
+	if (!server_open(&server, way, search->superblock.image_id, why)) {
+		if (!stream_begin(&stream, server.fd, way->target, why))
+			resume_stream(&stream, why);
+		server_close(&server);
+	}
+	network_down(&network);
+	return -1;
+}
+
+int resume_from_server(void)
+{
+	struct search search = { 0 };
+	struct way_back way;
+	struct reason why;
+	int result;
+
+	if (resume_is_forbidden()) {
+		say("not resuming: 'noresume' on the kernel command line");
+		return -1;
+	}
+	result = find_server(&search, &way, &why);
+	if (result > 0)
+		return -1;
+	if (!result)
+		fetch_and_resume(&way, &search, &why);
 	say("not resuming: %s", why.text);
 	return -1;
 }

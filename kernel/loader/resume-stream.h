@@ -11,6 +11,12 @@
  */
 int resume_from(const char *source);
 
+/*
+ * Fetches the image from the server that the spare device names and resumes it.
+ * Returns as resume_from() does, without a word where no server is named.
+ */
+int resume_from_server(void);
+
 /* Is there a spare device whose image went elsewhere as a stream? */
 bool resume_awaits_stream(void);
 

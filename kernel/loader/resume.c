@@ -17,6 +17,7 @@
 
 #include "chunks.h"
 #include "clock.h"
+#include "command-line.h"
 #include "devices.h"
 #include "merge-list.h"
 #include "regions.h"
@@ -24,7 +25,6 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define CANDIDATES_MAX 16U
 #define DEVICE_WAIT_SECONDS 10U
@@ -139,22 +139,7 @@ static const struct candidate *choose(const struct candidates *candidates)
 
 bool resume_is_forbidden(void)
 {
-	static const char separators[] = " \t\n";
-	char line[4096];
-	ssize_t got;
-	int fd;
-
-	fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	got = read(fd, line, sizeof(line) - 1);
-	close(fd);
-	line[got < 0 ? 0 : got] = '\0';
-	for (char *rest, *word = strtok_r(line, separators, &rest); word;
-	     word = strtok_r(NULL, separators, &rest))
-		if (!strcmp(word, "noresume"))
-			return true;
-	return false;
+	return command_line_has("noresume", false);
 }
 
 static void say_loaded(const struct superblock *superblock, u64 total_ns,

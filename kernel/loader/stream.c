@@ -60,6 +60,8 @@ static int read_exactly(const struct stream *stream, u8 *to, size_t bytes,
 			continue;
 		if (got < 0)
 			return refuse(why, "cannot read '%s': %s", stream->name,
+				      errno == EAGAIN ?
+				      "nothing came for too long" :
 				      strerror(errno));
 		if (!got)
 			return refuse(why, "the stream from '%s' ends before the image is complete",

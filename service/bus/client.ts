@@ -83,6 +83,7 @@ export class PermafrostClient implements AsyncDisposable {
       TimeLeftUSec: timeLeft(values['TimeLeftUSec']),
       ImageBytes: Number(values['ImageBytes'] ?? 0),
       LastResult: String(values['LastResult'] ?? ''),
+      LastOutcome: String(values['LastOutcome'] ?? ''),
       LastFigures: figureTable(values['LastFigures']),
     }
   }

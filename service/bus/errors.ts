@@ -24,7 +24,7 @@ export class RemoteFailedError extends FailedError {
 export const REFUSALS: ReadonlySet<string> = new Set([
   ...[
     'Refused', 'NotRoot', 'KernelTooOld', 'NoSpareDevice', 'SpareNotSetUp', 'SpareTooSmall', 'SpareInUse',
-    'UnmappedFileSystem', 'Configuration', 'Policy', 'UntrustedFile', 'UnreadableFile', 'TooLittleMemory', 'CheckFailed', 'Busy',
+    'UnmappedFileSystem', 'Configuration', 'Policy', 'UntrustedFile', 'UnreadableFile', 'TooLittleMemory', 'Target', 'CheckFailed', 'Busy',
     'NothingToAbort', 'DaemonMissing', 'NoSuchProcess', 'Usage',
   ].map((name) => `${ERROR_PREFIX}${name}`),
   ...['AccessDenied', 'InteractiveAuthorizationRequired', 'InvalidArgs', 'UnknownMethod', 'UnknownObject', 'UnknownInterface']

@@ -38,6 +38,8 @@ export interface ManagerProperties {
   readonly TimeLeftUSec: bigint | null
   readonly ImageBytes: number | bigint
   readonly LastResult: string
+  /** Told apart by programs: '' before the first attempt, else 'resumed', 'merged', 'rolled-back', 'refused' or 'failed'. */
+  readonly LastOutcome: string
   readonly LastFigures: FigureTable
 }
 
@@ -203,6 +205,7 @@ export class ManagerObject {
       TimeLeftUSec: new Variant(types.get('TimeLeftUSec') ?? 't', values.TimeLeftUSec ?? UNKNOWN_USEC),
       ImageBytes: new Variant(types.get('ImageBytes') ?? 't', BigInt(values.ImageBytes)),
       LastResult: new Variant(types.get('LastResult') ?? 's', values.LastResult),
+      LastOutcome: new Variant(types.get('LastOutcome') ?? 's', values.LastOutcome),
       LastFigures: new Variant(types.get('LastFigures') ?? 'a{sv}', figureVariants(values.LastFigures)),
     }
   }

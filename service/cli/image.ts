@@ -13,7 +13,7 @@ const NEXT_BOOT: Readonly<Record<ImageState, string>> = {
   empty: 'There is no image; the next boot is an ordinary one.',
   writing: 'Saving was interrupted; the next boot is an ordinary one.',
   valid: 'The next boot resumes this image.',
-  away: 'The image went elsewhere as a stream; the next boot resumes it if the stream is brought to the loader.',
+  away: 'The image went elsewhere as a stream; the next boot resumes it if the loader can fetch it or it is brought to the loader.',
   resuming: 'A resume was tried and did not finish; the next boot is an ordinary one.',
   resumed: 'This image was resumed and will not be again; the next boot is an ordinary one.',
   aborted: 'Saving or resuming was given up; the next boot is an ordinary one.',
@@ -74,7 +74,11 @@ function openSpare(device: string): SpareDevice {
 async function show(spare: SpareDevice): Promise<Answer> {
   const superblock = await spare.readSuperblock()
   const {state, imageAreaBytes, cowAreaBytes} = superblock
-  return {device: spare.name, state, nextBoot: NEXT_BOOT[state], imageAreaBytes, cowAreaBytes, ...describeImage(superblock)}
+  const target = state === 'away' ? (await spare.readHeader()).wayBack?.['target'] : undefined
+  return {
+    device: spare.name, state, nextBoot: NEXT_BOOT[state], imageAreaBytes, cowAreaBytes, ...describeImage(superblock),
+    ...(target === undefined ? {} : {target}),
+  }
 }
 
 /** A stream lies on no device that a boot would look at. */

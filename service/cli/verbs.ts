@@ -84,4 +84,20 @@ export const VERBS: readonly Verb[] = [
     words: [1, 3],
     load: async () => (await import('./image.js')).runImage,
   },
+  {
+    name: 'receive',
+    parameters: '--listen ADDRESS:PORT --directory DIRECTORY | list DIRECTORY',
+    summary: 'Keep the images of other machines, and give them back; or list them',
+    example: 'permafrost receive --listen 10.0.0.1:7117 --directory /srv/images; permafrost receive list /srv/images',
+    flags: {
+      listen: 'address and port to listen on',
+      directory: 'where images are kept, one for each name',
+      certificate: 'PEM file: the certificate of this server; with --key and --ca only TLS is spoken',
+      key: 'PEM file: the key of the certificate',
+      ca: 'PEM file: the authority that has signed the certificates of the machines',
+    },
+    valued: ['listen', 'directory', 'certificate', 'key', 'ca'],
+    words: [0, 2],
+    load: async () => (await import('./receive.js')).receive,
+  },
 ]

@@ -1,3 +1,5 @@
+import type {Target} from './target.js'
+
 /**
  * What permafrost.conf says, read once when the daemon starts.
  * Keys, units and defaults are in the table of `fields.ts`.
@@ -5,6 +7,10 @@
 export interface Configuration {
   /** The spare device as written in the file, or null when none is configured. */
   readonly spareDevice: string | null
+  /** Where images go instead of the spare device, or null. */
+  readonly target: Target | null
+  /** How long whoever takes the image may take nothing and say nothing. */
+  readonly targetTimeoutMs: number
   /** Memory that has to stay free for what still runs after the snapshot. */
   readonly overheadBytes: number
   readonly freezeTimeoutMs: number

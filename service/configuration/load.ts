@@ -2,6 +2,7 @@ import {ConfigurationError} from '../errors.js'
 import {type Configuration} from './configuration.js'
 import {DIRECTORIES, readDropIns, readMainFile, type TextFile} from './drop-ins.js'
 import {type Assignment, parseSections} from './sections.js'
+import {parseTarget} from './target.js'
 import {parseAbsolutePath, parseBoolean, parseInteger, parseSize, parseTimeSpan} from './values.js'
 
 interface Field<Value> {
@@ -21,6 +22,20 @@ const FIELDS: {readonly [Name in keyof Configuration]: Field<Configuration[Name]
     fallback: null,
     expected: "a device such as '/dev/disk/by-id/virtio-spare'",
     parse: (text) => (text.startsWith('/dev/') ? parseAbsolutePath(text) : undefined),
+  },
+  target: {
+    section: 'Image',
+    key: 'Target',
+    fallback: null,
+    expected: "'tcp://HOST:PORT/NAME', 'tls://HOST:PORT/NAME' or 'command:COMMAND'",
+    parse: parseTarget,
+  },
+  targetTimeoutMs: {
+    section: 'Image',
+    key: 'TargetTimeoutSec',
+    fallback: 30_000,
+    expected: "a time from '1s' to '1h'",
+    parse: (text) => within(parseTimeSpan(text), 1000, 3_600_000),
   },
   overheadBytes: {
     section: 'Memory',
@@ -106,6 +121,8 @@ function assign<Name extends keyof Configuration>(
 function defaults(): Configuration {
   return {
     spareDevice: FIELDS.spareDevice.fallback,
+    target: FIELDS.target.fallback,
+    targetTimeoutMs: FIELDS.targetTimeoutMs.fallback,
     overheadBytes: FIELDS.overheadBytes.fallback,
     freezeTimeoutMs: FIELDS.freezeTimeoutMs.fallback,
     dropsPageCache: FIELDS.dropsPageCache.fallback,
@@ -115,7 +132,7 @@ function defaults(): Configuration {
 }
 
 function fieldNames(): readonly (keyof Configuration)[] {
-  return ['spareDevice', 'overheadBytes', 'dropsPageCache', 'freezeTimeoutMs', 'compressionThreads', 'isCompressionAdaptive']
+  return ['spareDevice', 'target', 'targetTimeoutMs', 'overheadBytes', 'dropsPageCache', 'freezeTimeoutMs', 'compressionThreads', 'isCompressionAdaptive']
 }
 
 function knownSections(): string {

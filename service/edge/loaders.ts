@@ -1,5 +1,6 @@
 import {createHash} from 'node:crypto'
-import {closeSync, openSync, readFileSync, readSync} from 'node:fs'
+import {accessSync, closeSync, constants, openSync, readdirSync, readFileSync, readSync} from 'node:fs'
+import path from 'node:path'
 
 /** SHA-256 of loaders, as hexadecimal digits; null where there is none. */
 export interface Loaders {
@@ -31,13 +32,44 @@ export function findLoaders(places: LoaderPlaces): Loaders {
   const loader = orNull(() => readFileSync(places.installed))
   return {
     installed: loader === null ? null : createHash('sha256').update(loader).digest('hex'),
-    built: orNull(() => ({file: places.initramfs, digest: readMark(places.initramfs)})),
+    built: orNull(() => ({file: places.initramfs, digest: readMark(places.initramfs, MARK_PATH)})),
     booted: orNull(() => readFileSync(places.booted, 'latin1').trim()),
   }
 }
 
+/** What an initramfs needs to bring an image back that went elsewhere. */
+export interface WayBackMarks {
+  /** What the initramfs file of the running kernel says of itself; null when there is no such file. */
+  readonly built: {readonly file: string; readonly words: readonly string[]} | null
+  /** Of what is now in the places of the certificate, its key and the authority; null where one is missing. */
+  readonly tlsDigest: string | null
+  /** The programs of resume.d. */
+  readonly programs: readonly string[]
+}
+
+export interface WayBackPlaces {
+  readonly initramfs: string
+  /** In the order in which units/initramfs/hook digests them. */
+  readonly tlsFiles: readonly string[]
+  readonly programs: string
+}
+
+/** `net`: network cards have their drivers there. `tls=DIGEST`: openssl and those files are there. */
+export function findWayBackMarks({initramfs, tlsFiles, programs}: WayBackPlaces): WayBackMarks {
+  return {
+    built: orNull(() => ({file: initramfs, words: (readMark(initramfs, WAY_BACK_PATH) ?? '').split(' ')})),
+    tlsDigest: orNull(() => createHash('sha256').update(Buffer.concat(tlsFiles.map((file) => readFileSync(file)))).digest('hex')),
+    programs: (orNull(() => readdirSync(programs)) ?? []).filter((name) => isExecutable(path.join(programs, name))),
+  }
+}
+
+function isExecutable(file: string): boolean {
+  return orNull(() => accessSync(file, constants.X_OK)) !== null
+}
+
 const MARK = 'loader.sha256'
 const MARK_PATH = `permafrost/${MARK}`
+const WAY_BACK_PATH = 'permafrost/way-back'
 
 // The "newc" archives an initramfs is made of: Documentation/driver-api/early-userspace/buffer-format.rst
 const MAGIC = '070701'
@@ -52,7 +84,7 @@ const PADDING_BYTES = 512
 const ENTRIES_MAXIMUM = 1000
 
 /** The mark among the archives that are not compressed, or null. Throws where there is no such file. */
-function readMark(file: string): string | null {
+function readMark(file: string, markPath: string): string | null {
   const fd = openSync(file, 'r')
   try {
     let offset = 0
@@ -63,7 +95,7 @@ function readMark(file: string): string | null {
       const nameBytes = readField(header, NAME_SIZE_OFFSET)
       const fileBytes = readField(header, FILE_SIZE_OFFSET)
       const contentOffset = align(offset + HEADER_BYTES + nameBytes)
-      if (nameBytes === MARK_PATH.length + 1 && readAt(fd, offset + HEADER_BYTES, nameBytes - 1).toString('latin1') === MARK_PATH) {
+      if (nameBytes === markPath.length + 1 && readAt(fd, offset + HEADER_BYTES, nameBytes - 1).toString('latin1') === markPath) {
         return readAt(fd, contentOffset, Math.min(fileBytes, PADDING_BYTES)).toString('latin1').trim()
       }
       offset = align(contentOffset + fileBytes)

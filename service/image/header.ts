@@ -19,6 +19,8 @@ export interface ImageHeader {
   readonly fileSystems: readonly FileSystemRecord[]
   readonly figures: Lines
   readonly text: Lines
+  /** Of an image that went elsewhere: how the loader gets it back by itself. */
+  readonly wayBack?: Lines
 }
 
 const TYPE_KERNEL = 1
@@ -28,6 +30,7 @@ const TYPE_FILESYSTEM = 3
 const OPTIONAL = 0x80000000
 const TYPE_FIGURES = OPTIONAL + 4
 const TYPE_TEXT = OPTIONAL + 5
+const TYPE_WAY_BACK = OPTIONAL + 6
 
 const PREFIX_BYTES = 8
 const FILESYSTEMS_MAXIMUM = 64
@@ -39,6 +42,7 @@ export function encodeHeader(header: ImageHeader): Buffer {
     ...header.fileSystems.map((fileSystem) => encodeRecord(TYPE_FILESYSTEM, encodeFileSystem(fileSystem))),
     encodeRecord(TYPE_FIGURES, encodeLines(header.figures)),
     encodeRecord(TYPE_TEXT, encodeLines(header.text)),
+    ...(header.wayBack === undefined ? [] : [encodeRecord(TYPE_WAY_BACK, encodeLines(header.wayBack))]),
   ])
 }
 
@@ -60,11 +64,12 @@ export function decodeHeader(bytes: Buffer, where: string): ImageHeader {
     fileSystems: fileSystems.map((payload) => decodeFileSystem(payload, where)),
     figures: decodeLines(takeAtMostOne(payloads, TYPE_FIGURES, where), where),
     text: decodeLines(takeAtMostOne(payloads, TYPE_TEXT, where), where),
+    ...(payloads.has(TYPE_WAY_BACK) ? {wayBack: decodeLines(takeOnly(payloads, TYPE_WAY_BACK, where), where)} : {}),
   }
 }
 
 function isKnown(type: number): boolean {
-  return [TYPE_KERNEL, TYPE_CHUNKS, TYPE_FILESYSTEM, TYPE_FIGURES, TYPE_TEXT].includes(type)
+  return [TYPE_KERNEL, TYPE_CHUNKS, TYPE_FILESYSTEM, TYPE_FIGURES, TYPE_TEXT, TYPE_WAY_BACK].includes(type)
 }
 
 function encodeRecord(type: number, payload: Buffer): Buffer {

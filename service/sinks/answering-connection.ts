@@ -20,8 +20,12 @@ export class AnsweringConnection implements TargetConnection {
   readonly #abort = (): void => void this.#stream.destroy(this.#signal.reason instanceof Error ? this.#signal.reason : new Error('aborted'))
   #isEnding = false
 
-  constructor(stream: Duplex, signal: AbortSignal) {
+  readonly #gone: string
+
+  /** `gone` says of an other side that goes without an answer that it has gone. */
+  constructor(stream: Duplex, signal: AbortSignal, gone = 'whoever read it has gone') {
     this.#stream = stream
+    this.#gone = gone
     this.#signal = signal
     this.#output = new StreamOutput(stream)
     this.#answer = this.#listen()
@@ -38,7 +42,7 @@ export class AnsweringConnection implements TargetConnection {
     this.#stream.end()
     const answer = await this.#answer
     if (this.#stream.errored instanceof Error) throw this.#stream.errored
-    if (answer !== KEPT) throw reasonOf(answer)
+    if (answer !== KEPT) throw this.#reasonOf(answer)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -54,15 +58,14 @@ export class AnsweringConnection implements TargetConnection {
         heard += piece.toString('utf8')
         if (!heard.includes('\n') && heard.length < ANSWER_BYTES_MAXIMUM) return
         const [line = ''] = heard.split('\n')
-        if (!this.#isEnding) this.#stream.destroy(reasonOf(line))
+        if (!this.#isEnding) this.#stream.destroy(this.#reasonOf(line))
         resolve(line)
       })
       this.#stream.on('close', () => resolve(heard))
     })
   }
-}
 
-function reasonOf(answer: string): Error {
-  if (answer.startsWith(FAILED)) return new Error(answer.slice(FAILED.length))
-  return new Error('whoever read it has gone')
+  #reasonOf(answer: string): Error {
+    return new Error(answer.startsWith(FAILED) ? answer.slice(FAILED.length) : this.#gone)
+  }
 }

@@ -1,4 +1,5 @@
 import type {Digest} from '../image/digest.js'
+import type {Lines} from '../image/records.js'
 import type {ImageState} from '../image/superblock.js'
 import type {BeginOptions, CompletedImage, CowArea, CowSpace, ImageSession, ImageSink, SinkSummary} from './sink.js'
 import {attempt} from './spare-access.js'
@@ -37,9 +38,7 @@ export class AwaySink implements ImageSink, CowSpace {
   }
 
   async inspect(): Promise<SinkSummary> {
-    const summary = await this.#parts.spare.inspect()
-    await this.#parts.target.inspect()
-    return {...summary, imageAreaBytes: Number.POSITIVE_INFINITY}
+    return {...(await this.#parts.spare.inspect()), imageAreaBytes: Number.POSITIVE_INFINITY}
   }
 
   async readState(): Promise<ImageState> {
@@ -65,7 +64,7 @@ export class AwaySink implements ImageSink, CowSpace {
 
   async begin({imageId = newImageId(), signal = NEVER}: BeginOptions = {}): Promise<ImageSession> {
     const {spare, target, digest} = this.#parts
-    const connection = await target.open(signal)
+    const connection = await target.open(signal, imageId)
     try {
       const leave = await spare.beginAway(imageId)
       const stream = new StreamSession({output: connection, digest, opening: {imageId, streamBytes: 0}, name: target.name})
@@ -91,6 +90,10 @@ class AwaySession implements ImageSession {
 
   constructor(parts: AwaySessionParts) {
     this.#parts = parts
+  }
+
+  get wayBack(): Lines | null {
+    return this.#parts.connection.wayBack ?? null
   }
 
   get freeBytes(): number {

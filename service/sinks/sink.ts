@@ -1,5 +1,6 @@
 import type {DeviceNumber} from '../edge/device-number.js'
 import type {MergeList} from '../image/merge-list.js'
+import type {Lines} from '../image/records.js'
 import type {ImageState} from '../image/superblock.js'
 
 /**
@@ -38,6 +39,8 @@ export interface SinkSummary {
 
 /** The writing of one image. */
 export interface ImageSession extends AsyncDisposable {
+  /** Of an image that goes elsewhere, what the next boot has to know to fetch it by itself: WAY_BACK of FORMAT.md. */
+  readonly wayBack?: Lines | null
   readonly freeBytes: number
   /** The place of the next piece, which is `bytes` long; throws SinkError when there is no room. */
   reserve(bytes: number): number

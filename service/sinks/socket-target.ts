@@ -8,7 +8,7 @@ import type {StreamTarget, TargetConnection} from './stream-target.js'
 export function socketTarget(path: string, name: string): StreamTarget {
   return {
     name,
-    async inspect() {},
+    inspect: () => Promise.resolve({freeBytes: Number.POSITIVE_INFINITY}),
     async open(signal): Promise<TargetConnection> {
       const socket = createConnection({path, allowHalfOpen: true})
       try {

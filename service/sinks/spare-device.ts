@@ -4,8 +4,9 @@ import type {Files} from '../edge/files.js'
 import {ImageError, NoSpareDeviceError, SinkError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
 import {decodeMergeList, encodeMergeList, MERGE_LIST_BYTES, MERGE_LIST_OFFSET, type MergeList} from '../image/merge-list.js'
-import {decodeHeader} from '../image/header.js'
+import {decodeHeader, type ImageHeader} from '../image/header.js'
 import {readHeaderBytes} from '../image/read.js'
+import type {Lines} from '../image/records.js'
 import {decodeSuperblock, FORMAT_VERSION, formatVersionOf, hasMagic, NO_ID, SUPERBLOCK_BYTES, withoutImage, type ImageState, type Superblock} from '../image/superblock.js'
 import {refuseForeignSignature} from './claim.js'
 import {layOutDevice} from './layout.js'
@@ -61,12 +62,17 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
     return (await this.readSuperblock()).state
   }
 
-  async readFigures(): Promise<Readonly<Record<string, string>>> {
+  async readFigures(): Promise<Lines> {
+    return (await this.readHeader()).figures
+  }
+
+  /** Of the image that is here, or went elsewhere. Throws ImageError when there is none. */
+  async readHeader(): Promise<ImageHeader> {
     const path = this.#requirePath()
     await using source = await openShared(path)
     const {digest} = this.#tools
     const superblock = await readSuperblock(source, path, digest)
-    return decodeHeader(await readHeaderBytes({source, superblock, digest, where: path}), path).figures
+    return decodeHeader(await readHeaderBytes({source, superblock, digest, where: path}), path)
   }
 
   async readSuperblock(): Promise<Superblock> {

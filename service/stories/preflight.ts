@@ -8,6 +8,7 @@ import {
   NotRootError,
   RefusedError,
   SpareTooSmallError,
+  TargetError,
   TooLittleMemoryError,
   UnmappedFileSystemError,
 } from '../errors.js'
@@ -19,6 +20,7 @@ import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
 import type {Machine} from '../machine.js'
 import type {ProcessEntry} from '../policy/process-table.js'
 import type {SinkSummary} from '../sinks/sink.js'
+import type {TargetSummary} from '../sinks/stream-target.js'
 import {estimateImageBytes, type MemoryInUse} from './image-size.js'
 import {readMeminfo} from './meminfo.js'
 
@@ -56,6 +58,8 @@ const CERTAIN_PART = 0.8
 interface Check {
   readonly id: string
   readonly title: string
+  /** Whether there is anything to look at. */
+  readonly isAsked?: (machine: Machine) => boolean
   /** Throws when it does not pass. */
   readonly look: (machine: Machine, findings: Findings) => Promise<void> | void
 }
@@ -63,6 +67,7 @@ interface Check {
 /** What several checks ask for, found out once: the spare device lets only one look at it at a time. */
 interface Findings {
   readonly sink: Promise<SinkSummary>
+  readonly target: Promise<TargetSummary | null>
   readonly fileSystems: Promise<readonly MountedFileSystem[]>
 }
 
@@ -77,7 +82,9 @@ const CHECKS: readonly Check[] = [
   {id: 'loader', title: 'The loader is in the initramfs', look: checkLoader},
   {id: 'leftovers', title: 'Nothing is left of an earlier hibernation', look: checkLeftovers},
   {id: 'spare', title: 'The spare device is there and set up', look: async (_, findings) => void (await findings.sink)},
-  {id: 'room', title: 'The image fits on the spare device', look: checkRoom},
+  {id: 'target', title: 'Whoever takes the image is there', isAsked: ({target}) => target !== null, look: async (_, findings) => void (await findings.target)},
+  {id: 'way-back', title: 'The next boot can get the image back', isAsked: ({configuration}) => configuration.target !== null, look: checkWayBack},
+  {id: 'room', title: 'There is room for the image', look: checkRoom},
   {id: 'file-systems', title: 'Every mounted file system can be snapshotted', look: checkFileSystems},
   {id: 'cow', title: 'There is room for what is written while saving', look: checkCow},
   {id: 'memory', title: 'There is memory for the kernel\'s copy', look: checkMemory},
@@ -85,11 +92,12 @@ const CHECKS: readonly Check[] = [
 ]
 
 async function judge(machine: Machine): Promise<readonly Verdict[]> {
-  const findings = {sink: machine.sink.inspect(), fileSystems: findFileSystems(machine.files, machine.dm)}
+  const target = machine.target?.inspect() ?? Promise.resolve(null)
+  const findings = {sink: machine.sink.inspect(), target, fileSystems: findFileSystems(machine.files, machine.dm)}
   // The checks that ask hear of a failure; that nobody has asked yet must not end the process.
   await Promise.allSettled(Object.values(findings))
   return Promise.all(
-    CHECKS.map(async (check): Promise<Verdict> => {
+    CHECKS.filter(({isAsked}) => isAsked?.(machine) ?? true).map(async (check): Promise<Verdict> => {
       try {
         await check.look(machine, findings)
         return {...check, refusal: null}
@@ -149,13 +157,32 @@ function checkLoader({findLoaders, files, host}: Machine): void {
   }
 }
 
-async function checkLeftovers({dm, mergeNotes, sink}: Machine): Promise<void> {
+function checkWayBack({configuration: {target}, findWayBackMarks, host}: Machine): void {
+  const refuse = (remedy: string): never => {
+    throw new CheckFailedError('way-back', remedy)
+  }
+  const {built, tlsDigest, programs} = findWayBackMarks()
+  if (target?.kind === 'command') {
+    if (programs.length === 0) refuse("no program in '/etc/permafrost/resume.d' would bring the image back; see permafrostd(8)")
+    return
+  }
+  if (target?.kind === 'tls' && tlsDigest === null) refuse("'/etc/permafrost/tls' has not all of 'ca.pem', 'certificate.pem' and 'key.pem'")
+  // Made elsewhere, it cannot be looked at.
+  if (built === null) return
+  const update = `run 'update-initramfs -u -k ${host.kernel.release}'`
+  if (!built.words.includes('net')) refuse(`'${built.file}' has no drivers of network cards for certain; ${update}`)
+  if (target?.kind === 'tls' && !built.words.includes(`tls=${String(tlsDigest)}`)) {
+    refuse(`'${built.file}' has not the certificates of '/etc/permafrost/tls', or not 'openssl'; ${update}`)
+  }
+}
+
+async function checkLeftovers({dm, mergeNotes, sink, configuration}: Machine): Promise<void> {
   // Without a spare device there are no notes; another check says so.
   const [waiting] = (await mergeNotes.readMerges().catch(() => null))?.merges ?? []
   if (waiting !== undefined) {
     throw new CheckFailedError(
       'leftovers',
-      `'${sink.name}' still has what was written to '${waiting.path}' during a hibernation that a power cut ended; attach that device and boot again`,
+      `'${configuration.spareDevice ?? sink.name}' still has what was written to '${waiting.path}' during a hibernation that a power cut ended; attach that device and boot again`,
     )
   }
   const [leftover] = await findLeftovers(dm)
@@ -167,12 +194,15 @@ async function checkLeftovers({dm, mergeNotes, sink}: Machine): Promise<void> {
 }
 
 async function checkRoom({sink, files, lz4, sampleMemory, configuration}: Machine, findings: Findings): Promise<void> {
-  const {imageAreaBytes} = await findings.sink
+  const [{imageAreaBytes}, target] = await Promise.all([findings.sink, findings.target])
+  const roomBytes = target?.freeBytes ?? imageAreaBytes
   const inUse = readMemoryInUse(files.readText('/proc/meminfo') ?? '', configuration)
   // Where everything would fit as it is, nothing has to be estimated.
-  if (imageAreaBytes >= inUse.anonymousBytes + inUse.otherBytes) return
+  if (roomBytes >= inUse.anonymousBytes + inUse.otherBytes) return
   const neededBytes = await estimateImageBytes(inUse, await sampleMemory(), lz4)
-  if (imageAreaBytes < neededBytes * CERTAIN_PART) throw new SpareTooSmallError(sink.name, neededBytes, imageAreaBytes)
+  if (roomBytes >= neededBytes * CERTAIN_PART) return
+  if (target === null) throw new SpareTooSmallError(sink.name, neededBytes, roomBytes)
+  throw new TargetError(sink.name, `${Math.ceil(neededBytes / 2 ** 20)} MiB are needed, it has ${Math.floor(roomBytes / 2 ** 20)} MiB; make room there`)
 }
 
 /** They do not tell the kernel which device they are on, so snapshot_kernel() refuses them: look_at_super() of the series. */

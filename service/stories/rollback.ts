@@ -37,7 +37,7 @@ async function restartIfLost(machine: Machine): Promise<void> {
   const lost = await findLostSlices(machine)
   if (lost.length === 0) return
   machine.syscalls.restart(
-    `Cannot go back: '${machine.sink.name}' has failed, and with it what was written to '${lost.join("', '")}' since the snapshot; restarting, the file systems are as they were then`,
+    `Cannot go back: '${machine.configuration.spareDevice ?? machine.sink.name}' has failed, and with it what was written to '${lost.join("', '")}' since the snapshot; restarting, the file systems are as they were then`,
   )
 }
 

@@ -154,6 +154,7 @@ export async function makeValid(
     fileSystems,
     figures: printFigures({...figures, stored_bytes: stream.storedBytes}),
     text: describeSystem(machine),
+    ...(session.wayBack ? {wayBack: session.wayBack} : {}),
   })
   await session.complete({header, storedBytes: stream.storedBytes, streamBytes: stream.streamBytes})
 }

@@ -19,7 +19,7 @@ const CORPUS = join(FUZZ, 'corpus')
 const FINDINGS = join(FUZZ, 'findings')
 const LOADER = join(repository(), 'kernel/loader')
 /** What stands between a device and a decompressed chunk; the rest of the loader sees no byte of an image. */
-const SOURCES = ['chunks', 'disk', 'header', 'inspect', 'merge-list', 'regions', 'say', 'superblock'].map(name => join(LOADER, `${name}.c`))
+const SOURCES = ['chunks', 'disk', 'header', 'inspect', 'merge-list', 'regions', 'say', 'server', 'stream', 'superblock', 'way-back'].map(name => join(LOADER, `${name}.c`))
 
 async function main(parameters: readonly string[]): Promise<number> {
   const minutes = Number(parameters[0])

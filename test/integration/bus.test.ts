@@ -73,7 +73,8 @@ test('replies to Hibernate after the resume, with its signals before that and a 
   story.finish({kind: 'resumed', figures: {pause_ns: 12_000_000n, ratio: 0.5, image_bytes: 460_000_000n}})
   await call
   t.deepEqual(await client.properties(), {
-    State: 'idle', Progress: 1, TimeLeftUSec: null, ImageBytes: 460_000_000, LastResult: 'Resumed', LastFigures: {pause_ns: 12_000_000, ratio: 0.5, image_bytes: 460_000_000},
+    State: 'idle', Progress: 1, TimeLeftUSec: null, ImageBytes: 460_000_000, LastResult: 'Resumed', LastOutcome: 'resumed',
+    LastFigures: {pause_ns: 12_000_000, ratio: 0.5, image_bytes: 460_000_000},
   })
   t.deepEqual(signals().filter((name) => name !== 'PropertiesChanged'), ['Hibernating', 'Resumed'])
 })

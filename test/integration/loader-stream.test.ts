@@ -102,7 +102,7 @@ async function saveAway({imageId = randomBytes(16).toString('hex'), chunksRevers
   const pieces: Buffer[] = []
   const target = {
     name: 'test',
-    inspect: async () => {},
+    inspect: async () => ({freeBytes: Number.POSITIVE_INFINITY}),
     open: async () => ({
       append: async (bytes: Buffer) => void pieces.push(Buffer.from(bytes)),
       finish: async () => {},

@@ -4,7 +4,7 @@ import {chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wri
 import {tmpdir} from 'node:os'
 import path from 'node:path'
 import test, {type ExecutionContext} from 'ava'
-import {AbortedError, NoSpareDeviceError, SnapshotError} from '../../service/errors.js'
+import {AbortedError, NoSpareDeviceError, SinkError, SnapshotError} from '../../service/errors.js'
 import {startPrivateBus} from './private-bus.js'
 import {serve} from './served-story.js'
 
@@ -51,6 +51,15 @@ test('fails with 1 and the sentence, and the hooks hear of the way back', async 
   t.is(status, 1)
   t.regex(stderr, /more memory needed/)
   t.deepEqual(hooks.calls(), ['one pre hibernate hibernate', 'one post hibernate hibernate'])
+})
+
+test('fails with 1 when what made it fail would make the next one be refused', async (t) => {
+  const {bus, story} = await serve(t)
+  const sleep = startSleep(t, bus.address, newHooks(t, []).directory)
+  await story.started()
+  story.checks = [{id: 'target', title: 'Whoever takes the image is there', passed: false, remedy: 'gone'}]
+  story.finish({kind: 'rolled-back', cause: new SinkError('write the image to', 'tcp://store:1/ice', {cause: new Error('gone')}), figures: {}})
+  t.is((await sleep.ended).status, 1)
 })
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {

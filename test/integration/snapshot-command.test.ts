@@ -11,6 +11,7 @@ import type {SnapshotOutcome, SnapshotRequest} from '../../service/stories/snaps
 import {serve} from './served-story.js'
 
 const BYTES = Buffer.alloc(3 * 2 ** 20, 'page')
+const IMAGE_ID = '5a'.repeat(16)
 const MERGED: SnapshotOutcome = {kind: 'merged', figures: {}}
 
 /** The command and its pipeline are real processes; what stands for the daemon is on a bus of its own. */
@@ -43,7 +44,7 @@ test('a log around the whole pipeline is not waited for', async (t) => {
 
 test('in the resumed system the pipeline finds the end at once, and the command is content', async (t) => {
   const run = await start(t, async ({signal}, {socket}) => {
-    await using _connection = await socketTarget(socket, 'test').open(signal)
+    await using _connection = await socketTarget(socket, 'test').open(signal, IMAGE_ID)
     return {kind: 'resumed', figures: {}}
   })
   const {status, stdout} = await run('permafrost snapshot --to - | cat')
@@ -102,7 +103,7 @@ for (const [words, complaint] of [
 }
 
 async function send({signal}: SnapshotRequest, {socket}: SnapshotOrder, onFirst: () => void = () => {}): Promise<SnapshotOutcome> {
-  await using connection = await socketTarget(socket, 'standard output').open(signal)
+  await using connection = await socketTarget(socket, 'standard output').open(signal, IMAGE_ID)
   await connection.append(BYTES.subarray(0, 100))
   onFirst()
   await connection.append(BYTES.subarray(100))

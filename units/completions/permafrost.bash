@@ -6,7 +6,7 @@ _permafrost()
 
 	word=${COMP_WORDS[COMP_CWORD]}
 	verb=${COMP_WORDS[1]-}
-	verbs="hibernate snapshot check status needed abort setup image"
+	verbs="hibernate snapshot check status needed abort setup image receive"
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
 		mapfile -t COMPREPLY < <(compgen -W "$verbs --help" -- "$word")
@@ -31,6 +31,19 @@ _permafrost()
 		;;
 	needed:-*)
 		mapfile -t COMPREPLY < <(compgen -W "--explain --json --help" -- "$word")
+		;;
+	receive:*)
+		case ${COMP_WORDS[COMP_CWORD - 1]} in
+		--directory | list)
+			mapfile -t COMPREPLY < <(compgen -d -- "$word")
+			;;
+		--certificate | --key | --ca)
+			mapfile -t COMPREPLY < <(compgen -f -- "$word")
+			;;
+		*)
+			mapfile -t COMPREPLY < <(compgen -W "list --listen --directory --certificate --key --ca --json --help" -- "$word")
+			;;
+		esac
 		;;
 	setup:-*)
 		mapfile -t COMPREPLY < <(compgen -W "--yes --force --json --help" -- "$word")

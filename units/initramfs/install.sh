@@ -16,6 +16,7 @@ make --silent --directory "$repository/kernel/loader" O="$objects"
 
 install -D -m 755 "$objects/permafrost-loader" "$root/usr/lib/permafrost/permafrost-loader"
 install -D -m 755 "$here/hook" "$tools/hooks/permafrost"
+install -D -m 644 "$here/conf-hook" "$tools/conf-hooks.d/permafrost"
 install -D -m 644 "$here/functions" "$tools/scripts/permafrost"
 install -D -m 755 "$here/init-top" "$tools/scripts/init-top/permafrost"
 install -D -m 755 "$here/local-premount" "$tools/scripts/local-premount/permafrost"

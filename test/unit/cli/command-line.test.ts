@@ -88,7 +88,7 @@ test('has one exit status for each family of errors', (t) => {
 })
 
 test('draws the progress that there is, and states without one in words', (t) => {
-  const properties = {State: 'saving', Progress: 0.25, TimeLeftUSec: 3_200_000n, ImageBytes: 0, LastResult: '', LastFigures: {}}
+  const properties = {State: 'saving', Progress: 0.25, TimeLeftUSec: 3_200_000n, ImageBytes: 0, LastResult: '', LastOutcome: '', LastFigures: {}}
   t.is(progressBar(properties), `saving [${'#'.repeat(10)}${'.'.repeat(30)}] 25 %, 4 s left`)
   t.is(progressBar({...properties, State: 'freezing'}), 'freezing')
   t.is(progressBar({...properties, State: 'idle', LastResult: 'Resumed'}), 'idle (Resumed)')

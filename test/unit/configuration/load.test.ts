@@ -11,6 +11,8 @@ const parse = (text: string) => parseConfiguration([{file: '/etc/x.conf', text}]
 test('gives the defaults when nothing is configured', (t) => {
   t.deepEqual(parseConfiguration([]), {
     spareDevice: null,
+    target: null,
+    targetTimeoutMs: 30_000,
     overheadBytes: 24 * 2 ** 20,
     dropsPageCache: true,
     freezeTimeoutMs: 20_000,
@@ -20,10 +22,12 @@ test('gives the defaults when nothing is configured', (t) => {
 })
 
 test('reads every key into its field', (t) => {
-  const text = '[Image]\nSpare=/dev/vdb\n[Memory]\nOverhead=128M\nDropPageCache=no\n' +
+  const text = '[Image]\nSpare=/dev/vdb\nTarget=tcp://store.example:7117/laptop\nTargetTimeoutSec=5\n[Memory]\nOverhead=128M\nDropPageCache=no\n' +
     '[Freeze]\nFreezeTimeoutSec=1min 30s\n[Compression]\nThreads=3\nAdaptive=on'
   t.deepEqual(parse(text), {
     spareDevice: '/dev/vdb',
+    target: {kind: 'tcp', text: 'tcp://store.example:7117/laptop', host: 'store.example', port: 7117, name: 'laptop'},
+    targetTimeoutMs: 5000,
     overheadBytes: 128 * 2 ** 20,
     dropsPageCache: false,
     freezeTimeoutMs: 90_000,
@@ -39,6 +43,10 @@ test('brings the default back with an empty assignment', (t) => {
 for (const {text, line, value, expected} of [
   {text: '[Image]\nSpare=vdb', line: 2, value: 'vdb', expected: /device/},
   {text: '[Image]\nSpare=/dev/../etc/passwd', line: 2, value: '/dev/../etc/passwd', expected: /device/},
+  {text: '[Image]\nTarget=http://host/x', line: 2, value: 'http://host/x', expected: /tcp:/},
+  {text: '[Image]\nTarget=tcp://host:7117/../x', line: 2, value: 'tcp://host:7117/../x', expected: /tcp:/},
+  {text: '[Image]\nTarget=tls://host:99999/x', line: 2, value: 'tls://host:99999/x', expected: /tls:/},
+  {text: '[Image]\nTarget=command:', line: 2, value: 'command:', expected: /command:COMMAND/},
   {text: '[Memory]\n\nOverhead=lots', line: 3, value: 'lots', expected: /size/},
   {text: '[Freeze]\nFreezeTimeoutSec=0', line: 2, value: '0', expected: /time/},
   {text: '[Memory]\nDropPageCache=perhaps', line: 2, value: 'perhaps', expected: /'yes' or 'no'/},
@@ -66,6 +74,8 @@ test('lets a later name win, a later directory replace the same name, and /dev/n
   symlinkSync('/dev/null', path.join(admin, 'permafrost.conf.d/30-c.conf'))
   t.deepEqual(loadConfiguration([vendor, admin]), {
     spareDevice: '/dev/admin',
+    target: null,
+    targetTimeoutMs: 30_000,
     overheadBytes: 24 * 2 ** 20,
     dropsPageCache: true,
     freezeTimeoutMs: 7000,

@@ -4,7 +4,7 @@ import {appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileS
 import {tmpdir} from 'node:os'
 import path from 'node:path'
 import test, {type ExecutionContext} from 'ava'
-import {findLoaders} from '../../../service/edge/loaders.js'
+import {findLoaders, findWayBackMarks} from '../../../service/edge/loaders.js'
 
 const LOADER = 'a static program'
 const DIGEST = createHash('sha256').update(LOADER).digest('hex')
@@ -46,17 +46,54 @@ for (const [name, contents] of [
   })
 }
 
-test('reads the mark that the hook of initramfs-tools writes', (t) => {
+test('reads the marks that the hook of initramfs-tools writes', (t) => {
   const {places, directory} = makePlaces(t)
   writeFileSync(places.installed, LOADER)
-  const script = readFileSync('units/initramfs/hook', 'utf8')
-  const [mark] = /^mark_loader\(\)\n\{\n[\s\S]*?^\}$/m.exec(script) ?? []
-  const program = `set -eu\nprepend_earlyinitramfs() { cat "$1" >>"$INITRAMFS"; }\n${mark ?? ''}\nmark_loader\n`
+  const program = `set -eu\nprepend_earlyinitramfs() { cat "$1" >>"$INITRAMFS"; }\n${hookFunction('mark_initramfs')}\nway_back='net tls=1a2b'\nmark_initramfs\n`
     .replaceAll('/usr/lib/permafrost/permafrost-loader', places.installed)
   execFileSync('sh', ['-c', program], {env: {...process.env, TMPDIR: directory, INITRAMFS: places.initramfs}})
   appendFileSync(places.initramfs, compressed)
   t.deepEqual(findLoaders(places), {installed: DIGEST, built: {file: places.initramfs, digest: DIGEST}, booted: null})
+  t.deepEqual(findWayBackMarks({initramfs: places.initramfs, tlsFiles: [], programs: directory}).built, {file: places.initramfs, words: ['net', 'tls=1a2b']})
 })
+
+for (const [target, modules, words] of [
+  ['', 'most', 'net'],
+  ['', 'dep', ''],
+  ['Target=tcp://store:7117/ice', 'dep', 'added net'],
+  ['#Target=tcp://store:7117/ice', 'dep', ''],
+  ['Target=tcp://store:7117/ice\nTarget=command:cat', 'dep', ''],
+  [' Target = tls://store:7117/ice', 'dep', 'added /usr/bin/openssl net tls='],
+] as const) {
+  test(`with '${target}' and the modules that are needed ${modules === 'most' ? 'mostly' : 'here'}, the hook takes '${words}'`, (t) => {
+    const {directory} = makePlaces(t)
+    const tls = path.join(directory, 'tls')
+    mkdirSync(tls)
+    const tlsFiles = ['ca', 'certificate', 'key'].map((name) => path.join(tls, `${name}.pem`))
+    for (const file of tlsFiles) writeFileSync(file, `this is ${file}\n`)
+    writeFileSync(path.join(directory, 'permafrost.conf'), `[Image]\n${target}\n`)
+    const stubs = 'auto_add_modules() { printf "added "; }\ncopy_exec() { printf "%s " "$1"; }'
+    const program = `${stubs}\n${hookFunction('find_target')}\n${hookFunction('copy_network')}\ncopy_network\nprintf %s "$way_back"\n`
+      .replaceAll('"/etc/permafrost/', `"${directory}/`).replaceAll('/etc/permafrost/permafrost.conf', `${directory}/permafrost.conf`)
+    const said = execFileSync('sh', ['-c', program], {env: {...process.env, MODULES: modules, DESTDIR: directory}, encoding: 'utf8'})
+    const {tlsDigest} = findWayBackMarks({initramfs: '/nowhere', tlsFiles, programs: '/nowhere'})
+    t.is(said, words.endsWith('tls=') ? `${words}${String(tlsDigest)}` : words)
+  })
+}
+
+test('finds the programs of resume.d that can be run, and no certificates where one is missing', (t) => {
+  const {directory} = makePlaces(t)
+  writeFileSync(path.join(directory, 'tape'), '', {mode: 0o755})
+  writeFileSync(path.join(directory, 'README'), '', {mode: 0o644})
+  const marks = findWayBackMarks({initramfs: path.join(directory, 'none'), tlsFiles: [path.join(directory, 'tape'), path.join(directory, 'none')], programs: directory})
+  t.deepEqual(marks, {built: null, tlsDigest: null, programs: ['tape']})
+})
+
+/** One function of units/initramfs/hook. */
+function hookFunction(name: string): string {
+  const [text] = new RegExp(`^${name}\\(\\)\n\\{\n[\\s\\S]*?^\\}$`, 'm').exec(readFileSync('units/initramfs/hook', 'utf8')) ?? []
+  return text ?? ''
+}
 
 /** How zstd's frames begin. */
 const compressed = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x58, 0x01, 0x02, ...Array<number>(600).fill(0x37)])

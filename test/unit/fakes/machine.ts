@@ -6,7 +6,7 @@ import type {ExecutionContext} from 'ava'
 import type {BlockAccess} from '../../../service/edge/block-access.js'
 import {NO_FAULTS, type Faults} from '../../../service/edge/faults.js'
 import type {Log} from '../../../service/edge/journal.js'
-import type {Loaders} from '../../../service/edge/loaders.js'
+import type {Loaders, WayBackMarks} from '../../../service/edge/loaders.js'
 import {loadTemplates, parseTable, printTable} from '../../../service/dm/table.js'
 import {loadDigest} from '../../../service/image/digest.js'
 import {loadLz4} from '../../../service/image/lz4.js'
@@ -48,6 +48,7 @@ export interface FakeMachineOptions {
   readonly needed?: readonly Needed[]
   readonly secretHolders?: readonly ProcessEntry[]
   readonly loaders?: Partial<Loaders>
+  readonly wayBackMarks?: Partial<WayBackMarks>
   readonly memorySamples?: readonly Buffer[]
   readonly tree?: FakeTree
   readonly onPowerOff?: () => void
@@ -73,12 +74,13 @@ export async function fakeMachine(t: ExecutionContext, options: FakeMachineOptio
   if (options.isSetUp !== false) await spare.setUp({isForced: false})
   const log: string[] = []
   const machine: Machine = {
-    configuration: {spareDevice: 'spare', overheadBytes: 64 * MIB, freezeTimeoutMs: 20_000, dropsPageCache: true, compressionThreads: 2, isCompressionAdaptive: false},
+    configuration: {spareDevice: 'spare', target: null, targetTimeoutMs: 30_000, overheadBytes: 64 * MIB, freezeTimeoutMs: 20_000, dropsPageCache: true, compressionThreads: 2, isCompressionAdaptive: false},
     syscalls: kernel,
     dm,
     fillTemplate: loadTemplates(new URL('../../../dm-tables', import.meta.url).pathname),
     blocks: zeroBlocks,
     sink: spare,
+    target: null,
     cow: spare,
     mergeNotes: spare,
     files,
@@ -88,6 +90,7 @@ export async function fakeMachine(t: ExecutionContext, options: FakeMachineOptio
     findNeeded: () => options.needed ?? [],
     findSecretHolders: () => options.secretHolders ?? [],
     findLoaders: () => ({installed: '1a2b', built: {file: '/boot/initrd.img-6.12', digest: '1a2b'}, booted: '1a2b', ...options.loaders}),
+    findWayBackMarks: () => ({built: {file: '/boot/initrd.img-6.12', words: ['net']}, tlsDigest: null, programs: ['tape'], ...options.wayBackMarks}),
     sampleMemory: () => Promise.resolve(options.memorySamples ?? []),
     log: recordingLog(log),
     faults: options.faults ?? NO_FAULTS,

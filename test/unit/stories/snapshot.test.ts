@@ -157,7 +157,7 @@ class FakeTarget implements StreamTarget {
   onAppend: () => Promise<void> = async () => {}
   onFinish: () => Promise<void> = async () => {}
 
-  async inspect(): Promise<void> {}
+  inspect = () => Promise.resolve({freeBytes: Number.POSITIVE_INFINITY})
 
   async open(signal: AbortSignal) {
     this.signal = signal
