@@ -61,6 +61,14 @@ export class Machine {
     return JSON.parse(readFileSync(this.#stateFile, 'utf8')) as MachineState
   }
 
+  /** One of its disks, by its name; throws MachineError where it has none of that name. */
+  disk(name: string): Disk {
+    const found = this.state.disks.find(each => each.name === name)
+    if (found === undefined)
+      throw new MachineError(`Machine '${this.name}' has no disk '${name}'`)
+    return found
+  }
+
   get isRunning(): boolean {
     const qemu = this.exists ? this.state.qemu : null
     return qemu !== null && isAlive(qemu)

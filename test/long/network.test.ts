@@ -92,7 +92,7 @@ test.serial('an image written over the mount as a file is resumed from there', a
   const before = await checkMemory(client, 'hold')
   t.is(await askAndWait(client, ['sh', '-c', `permafrost snapshot --to - > ${MOUNT}/image`], 'systemd-hibernate.service'), null)
   client.update({qemu: null})
-  t.is((await readSpare(spare().path)).superblock.state, 'away')
+  t.is((await readSpare(client.disk('spare').path)).superblock.state, 'away')
   t.regex(await inside(server, ['sh', '-c', `du -m ${EXPORT}/image`]), /^[1-9]\d+\s/)
   await resumes(t)
   const after = await checkMemory(client, 'hold')
@@ -107,8 +107,7 @@ test.serial('an image written over the mount as a file is resumed from there', a
 test.serial('the kernel has not complained, and the root file system is clean', async t => {
   t.deepEqual(kernelTrouble(client.consoleText()), [])
   await down(client, {isWiped: false})
-  const root = client.state.disks.find(({role}) => role === 'root')
-  const check = root === undefined ? {isClean: false, output: 'no root disk'} : await fsck(root)
+  const check = await fsck(client.disk('root'))
   t.true(check.isClean, check.output)
 })
 
@@ -132,11 +131,4 @@ async function goesOn(t: ExecutionContext, before: {readonly pid: number, readon
   const lines = await appendedLines(client, DIARY)
   await waitFor(client, `[ "$(wc -l < ${DIARY})" -gt ${lines.length} ]`)
   t.is(firstBreak(await appendedLines(client, DIARY)), null)
-}
-
-function spare() {
-  const found = client.state.disks.find(({role}) => role === 'spare')
-  if (found === undefined)
-    throw new Error('The client has no spare device')
-  return found
 }

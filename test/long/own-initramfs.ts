@@ -14,9 +14,8 @@ export async function useOwnInitramfs(machine: ScratchMachine): Promise<void> {
     cp "/boot/initrd.img-$(uname -r)" /boot/initrd.img
     sync`)
   await cut(machine)
-  const root = machine.state.disks.find(({role}) => role === 'root')
   const initrd = join(machine.directory, 'initrd.img')
-  await run('debugfs', ['-R', `dump /boot/initrd.img ${initrd}`, root?.path ?? ''])
+  await run('debugfs', ['-R', `dump /boot/initrd.img ${initrd}`, machine.disk('root').path])
   machine.update({initrd})
   const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
   if (!started.ok)

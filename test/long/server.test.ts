@@ -3,7 +3,6 @@ import {mkdtempSync, readFileSync, rmSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import test, {type ExecutionContext} from 'ava'
-import type {Disk} from '../lab/disks.js'
 import {attemptInside, inside, insideShell} from '../lab/execute.js'
 import {readSpare} from '../lab/figures.js'
 import {fsck} from '../lab/outside.js'
@@ -58,8 +57,8 @@ test.serial('the check asks the server, and who keeps the network up would keep 
 test.serial('systemctl hibernate sends the image to the server, and the next boot fetches it and goes on', async t => {
   const before = await checkMemory(client, 'hold')
   await hibernates(t)
-  await run('cp', ['--sparse=always', disk('spare').path, kept()])
-  const {superblock} = await readSpare(disk('spare').path)
+  await run('cp', ['--sparse=always', client.disk('spare').path, kept()])
+  const {superblock} = await readSpare(client.disk('spare').path)
   const listed = JSON.parse(await inside(server, ['permafrost', 'receive', 'list', IMAGES, '--json'])) as Record<string, unknown>
   t.like(listed, {name: 'client', isWhole: true, imageId: superblock.imageId})
   t.is((await inside(server, ['ls', '-A', IMAGES])), 'client.permafrost\n')
@@ -70,14 +69,14 @@ test.serial('systemctl hibernate sends the image to the server, and the next boo
 
 test.serial('no boot resumes it a second time, and every file system is clean', async t => {
   await down(client, {isWiped: false})
-  const check = await fsck(disk('root'))
+  const check = await fsck(client.disk('root'))
   t.true(check.isClean, check.output)
   t.notRegex(await startsAnew(t), /fetching|not resuming/)
   // Even where the spare device is the one of before, which gives leave to it.
   await down(client, {isWiped: false})
-  await run('cp', ['--sparse=always', kept(), disk('spare').path])
+  await run('cp', ['--sparse=always', kept(), client.disk('spare').path])
   t.regex(await startsAnew(t), /fetching the image from 'tcp:.*'[\s\S]*not resuming: the file system on '.*' changed since/)
-  t.is((await readSpare(disk('spare').path)).superblock.state, 'aborted')
+  t.is((await readSpare(client.disk('spare').path)).superblock.state, 'aborted')
   await startWork()
 })
 
@@ -189,7 +188,7 @@ async function startWork(): Promise<void> {
 async function hibernates(t: ExecutionContext): Promise<void> {
   t.is(await askAndWait(client, ['systemctl', 'hibernate'], 'systemd-hibernate.service'), null)
   client.update({qemu: null})
-  t.is((await readSpare(disk('spare').path)).superblock.state, 'away')
+  t.is((await readSpare(client.disk('spare').path)).superblock.state, 'away')
 }
 
 async function goesOn(t: ExecutionContext, before: HeldMemory): Promise<void> {
@@ -248,11 +247,4 @@ async function useTls(): Promise<void> {
 
 function kept(): string {
   return join(client.directory, 'spare-kept')
-}
-
-function disk(name: string): Disk {
-  const found = client.state.disks.find(each => each.name === name)
-  if (found === undefined)
-    throw new Error(`The client has no disk '${name}'`)
-  return found
 }

@@ -1,7 +1,6 @@
 import {existsSync} from 'node:fs'
 import {join} from 'node:path'
 import test, {type ExecutionContext} from 'ava'
-import type {Disk} from '../lab/disks.js'
 import {attemptInside, inside, insideShell} from '../lab/execute.js'
 import {readSpare} from '../lab/figures.js'
 import {fsck} from '../lab/outside.js'
@@ -90,7 +89,7 @@ test.serial('a snapshot into gzip on a raw disk switches the machine off, and th
   await startWork()
   const before = await checkMemory(machine, 'hold')
   await halt(t)
-  await run('cp', ['--sparse=always', disk('archive').path, kept()])
+  await run('cp', ['--sparse=always', machine.disk('archive').path, kept()])
   const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
   t.true(resumed.ok, resumed.reason ?? '')
   await isAsBefore(t, before)
@@ -101,18 +100,18 @@ test.serial('a snapshot into gzip on a raw disk switches the machine off, and th
 test.serial('the same stream, brought again, is refused, and every file system is clean', async t => {
   t.true(existsSync(kept()))
   await down(machine, {isWiped: false})
-  const check = await fsck(disk('root'))
+  const check = await fsck(machine.disk('root'))
   t.true(check.isClean, check.output)
-  await run('cp', ['--sparse=always', kept(), disk('archive').path])
+  await run('cp', ['--sparse=always', kept(), machine.disk('archive').path])
   await startsAnew(t, null)
   t.regex(await refusalOfStream(), /the spare device of this image says 'resumed', so it may not be resumed/)
 })
 
 test.serial('an image that is not brought back, or with a bit wrong, is an ordinary boot that says why, and never resumed after', async t => {
   await halt(t)
-  const bytes = (await readSpare(disk('spare').path)).superblock.storedBytes
+  const bytes = (await readSpare(machine.disk('spare').path)).superblock.storedBytes
   // Somewhere in the middle of what gzip wrote.
-  await run('dd', ['if=/dev/urandom', `of=${disk('archive').path}`, 'bs=1', 'count=64', `seek=${Math.floor(bytes / 4)}`, 'conv=notrunc', 'status=none'])
+  await run('dd', ['if=/dev/urandom', `of=${machine.disk('archive').path}`, 'bs=1', 'count=64', `seek=${Math.floor(bytes / 4)}`, 'conv=notrunc', 'status=none'])
   await startsAnew(t, /not resuming: .*(digest|ends before|impossible|decompressed)[\s\S]*not resuming: the image of '.*' went elsewhere as a stream and was not brought back/)
   t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
 })
@@ -128,7 +127,7 @@ async function halt(t: ExecutionContext): Promise<void> {
   const reason = await askAndWait(machine, ['sh', '-c', IMAGE], 'systemd-hibernate.service')
   t.is(reason, null)
   machine.update({qemu: null})
-  t.is((await readSpare(disk('spare').path)).superblock.state, 'away')
+  t.is((await readSpare(machine.disk('spare').path)).superblock.state, 'away')
 }
 
 /** What the loader says of the stream on the archive, with everything else as it is. */
@@ -161,11 +160,4 @@ async function isAsBefore(t: ExecutionContext, before: {readonly pid: number, re
 
 function kept(): string {
   return join(machine.directory, 'archive-kept')
-}
-
-function disk(name: string): Disk {
-  const found = machine.state.disks.find(each => each.name === name)
-  if (found === undefined)
-    throw new Error(`The machine has no disk '${name}'`)
-  return found
 }

@@ -181,8 +181,7 @@ async function takesSettings(t: ExecutionContext, machine: ScratchMachine): Prom
 async function carriesAnImage(t: ExecutionContext, machine: ScratchMachine): Promise<void> {
   say('the image, carried elsewhere')
   t.true((await hibernate(machine, 'systemctl')).ok)
-  const spare = machine.state.disks.find(disk => disk.role === 'spare')
-  const lines = examples(spare?.path ?? '').filter(line => /image copy|verify image/.test(line))
+  const lines = examples(machine.disk('spare').path).filter(line => /image copy|verify image/.test(line))
   t.is(lines.length, 3)
   for (const line of lines) {
     const command = line.replace(/^permafrost/, `"$0" --import=${repository()}/test/lib/register.mjs ${repository()}/service/cli.ts`)
