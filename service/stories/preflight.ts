@@ -14,6 +14,7 @@ import {
 } from '../errors.js'
 import type {Configuration} from '../configuration/configuration.js'
 import type {Files} from '../edge/files.js'
+import {kernelOfNextBoot} from '../edge/grub.js'
 import {LOADER} from '../edge/loaders.js'
 import {canFingerprint, findElsewhere} from '../image/fingerprint.js'
 import {ABI_VERSION, SNAPSHOT_DEVICES_MAXIMUM} from '../kernel-api/abi.js'
@@ -80,6 +81,7 @@ const CHECKS: readonly Check[] = [
   {id: 'kernel', title: 'The kernel can freeze processes and take snapshots', look: checkKernel},
   {id: 'hibernation', title: 'The kernel offers hibernation', look: checkHibernation},
   {id: 'loader', title: 'The loader is in the initramfs', look: checkLoader},
+  {id: 'next-boot', title: 'The next boot starts this kernel', look: checkNextBoot},
   {id: 'leftovers', title: 'Nothing is left of an earlier hibernation', look: checkLeftovers},
   {id: 'spare', title: 'The spare device is there and set up', look: async (_, findings) => void (await findings.sink)},
   {id: 'target', title: 'Whoever takes the image is there', isAsked: ({target}) => target !== null, look: async (_, findings) => void (await findings.target)},
@@ -155,6 +157,14 @@ function checkLoader({findLoaders, files, host}: Machine): void {
   if (built === null && booted !== installed) {
     refuse(`this boot's initramfs did not have the loader that is installed; make one that has it, and see that the boot loader uses it`)
   }
+}
+
+/** Another kernel refuses the image, and its memory is lost. */
+function checkNextBoot({files, host}: Machine): void {
+  const next = kernelOfNextBoot(files)
+  const {release} = host.kernel
+  if (next === null || next.endsWith(`/vmlinuz-${release}`)) return
+  throw new CheckFailedError('next-boot', `GRUB would start '${next}' at the next boot, which cannot resume what runs on '${release}'; reboot into it first`)
 }
 
 function checkWayBack({configuration: {target}, findWayBackMarks, host}: Machine): void {

@@ -12,7 +12,7 @@ test('every check passes on a machine that is ready, and nothing is changed', as
   t.deepEqual(results.filter(({passed}) => !passed), [])
   t.deepEqual(
     results.map(({id}) => id),
-    ['root', 'kernel', 'hibernation', 'loader', 'leftovers', 'spare', 'room', 'file-systems', 'cow', 'memory', 'policy'],
+    ['root', 'kernel', 'hibernation', 'loader', 'next-boot', 'leftovers', 'spare', 'room', 'file-systems', 'cow', 'memory', 'policy'],
   )
   t.true(results.every(({remedy}) => remedy === ''))
   t.deepEqual(fake.dm.changes, [])
@@ -35,6 +35,28 @@ const mount = (number: string, type: string, options = 'rw'): FakeMachineOptions
 /** 112 MiB in use, 100 of them of processes. */
 const ALMOST_FULL = 'MemTotal: 131072 kB\nMemAvailable: 16384 kB\nMemFree: 131072 kB\nAnonPages: 102400 kB\n'
 
+/** As grub-mkconfig writes it. */
+const grub = (fallback: string, grubenv = ''): FakeMachineOptions => ({
+  tree: {
+    texts: {
+      '/boot/grub/grub.cfg': [
+        'if [ "${next_entry}" ] ; then',
+        '   set default="${next_entry}"',
+        'else',
+        `   set default="${fallback}"`,
+        'fi',
+        "menuentry 'Debian GNU/Linux' --class debian {",
+        '\tlinux\t/boot/vmlinuz-6.13 root=UUID=1 ro  quiet',
+        '}',
+        "menuentry 'Debian GNU/Linux, with Linux 6.12' {",
+        '\tlinux\t/boot/vmlinuz-6.12 root=UUID=1 ro  quiet',
+        '}',
+      ].join('\n'),
+      '/boot/grub/grubenv': `# GRUB Environment Block\n${grubenv}#####\n`,
+    },
+  },
+})
+
 const cases: readonly Case[] = [
   {
     name: 'an unpatched kernel',
@@ -53,6 +75,12 @@ const cases: readonly Case[] = [
     fails: ['hibernation'],
     remedy: /started with nohibernate; boot without/,
     options: {tree: {texts: {'/sys/power/state': 'freeze mem\n', '/proc/cmdline': 'root=UUID=1 nohibernate\n'}}},
+  },
+  {
+    name: 'a boot loader that would start a newer kernel',
+    fails: ['next-boot'],
+    remedy: /GRUB would start '\/boot\/vmlinuz-6\.13' at the next boot.*'6\.12'; reboot into it first/,
+    options: grub('0'),
   },
   {
     name: 'a boot that was told not to resume',
@@ -132,6 +160,16 @@ for (const {name, fails, remedy, options, breakIt} of cases) {
     const failed = (await preflight(fake.machine)).filter(({passed}) => !passed)
     t.deepEqual(failed.map(({id}) => id), fails)
     t.regex(failed[0]?.remedy ?? '', remedy)
+  })
+}
+
+for (const [what, options] of [
+  ['a saved choice', grub('${saved_entry}')],
+  ['a choice for the next boot only', grub('0', 'next_entry=1>2\n')],
+] as const) {
+  test(`what GRUB would start is not guessed with ${what}`, async (t) => {
+    const fake = await fakeMachine(t, options)
+    t.true((await preflight(fake.machine)).every(({passed}) => passed))
   })
 }
 
