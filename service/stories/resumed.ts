@@ -1,5 +1,6 @@
+import {setTimeout as sleep} from 'node:timers/promises'
 import {removeLeftovers} from '../dm/restore.js'
-import {causeText} from '../errors.js'
+import {BusyError, causeText} from '../errors.js'
 import type {FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
 import {parseFigures, type Figures} from './figures.js'
@@ -27,12 +28,42 @@ export async function welcomeBack(machine: Machine, frozen: FrozenProcesses, own
   await tryTo(machine, `read the figures on '${machine.sink.name}'`, async () => {
     figures = {...own, ...parseFigures(await machine.sink.readFigures())}
   })
-  await tryTo(machine, `mark the image on '${machine.sink.name}' resumed`, async () => {
+  try {
     machine.faults.hit('resumed-thawed')
     await machine.sink.mark('resumed')
-  })
+  } catch (error) {
+    machine.log.warning(`Cannot mark the image on '${machine.sink.name}' resumed yet: ${causeText(error)}`)
+    void markLater(machine)
+  }
   return figures
 }
+
+/**
+ * A spare device on the network comes back a while after the resume: when whoever keeps its connection has found it broken. Until
+ * then the image is one that is being resumed, which no boot resumes a second time.
+ */
+async function markLater(machine: Machine): Promise<void> {
+  let cause: unknown
+  for (let tries = 0; tries < MARK_TRIES; tries += 1) {
+    await sleep(MARK_INTERVAL_MS, undefined, {ref: false})
+    try {
+      await machine.exclusive.run('the last image is being marked as resumed', async () => {
+        // Another hibernation may have begun, and have ended, since.
+        if ((await machine.sink.readState()) === 'resuming') await machine.sink.mark('resumed')
+      })
+      return
+    } catch (error) {
+      // The hibernation that is under way writes its own image over this one.
+      if (error instanceof BusyError) return
+      cause = error
+    }
+  }
+  machine.log.error(`Cannot mark the image on '${machine.sink.name}' resumed: ${causeText(cause)}, ignoring`)
+}
+
+/** A network block device is given up after tens of seconds; then it has to be connected anew. */
+const MARK_INTERVAL_MS = 2_000
+const MARK_TRIES = 60
 
 async function tryTo(machine: Machine, what: string, act: () => Promise<void>): Promise<void> {
   try {

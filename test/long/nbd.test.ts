@@ -23,8 +23,9 @@ test.before(async () => {
     systemctl restart nbd-server.service`)
   client = await scratchMachine('nbd-client', {memoryMib: 768, spareBytes: 0, packages: ['nbd-client'], network: {segment, address: `${CLIENT}/24`}})
   await insideShell(client, `
-    systemd-run --quiet --unit=spare-connection --property=Type=forking \\
-      nbd-client ${SERVER} -N spare /dev/nbd0 -b 512 -nonetlink -persist -timeout 10
+    systemd-run --quiet --unit=spare-connection --property=Restart=always --property=RestartSec=1 --property=StartLimitIntervalSec=0 \\
+      nbd-client ${SERVER} -N spare /dev/nbd0 -b 512 -nonetlink -nofork -timeout 10
+    until [ "$(cat /sys/class/block/nbd0/size)" -gt 0 ]; do sleep 0.1; done
     permafrost setup --yes /dev/nbd0`)
   await holdMemory(client, 'hold', 100)
 })

@@ -1,4 +1,5 @@
 import {readFileSync} from 'node:fs'
+import {setTimeout as sleep} from 'node:timers/promises'
 import test, {type ExecutionContext} from 'ava'
 import {FAULT_POINTS, parseFaults, type FaultPoint} from '../../../service/edge/faults.js'
 import {
@@ -205,6 +206,24 @@ for (const point of ['resumed', 'resumed-thawed'] satisfies FaultPoint[]) {
     t.false(fake.kernel.isFrozen)
   })
 }
+
+test('an image on a device that is not back yet is marked resumed later', async (t) => {
+  const fake = await fakeMachine(t, {side: 'resumed'})
+  const marks: string[] = []
+  fake.spare.readState = async () => 'resuming'
+  const marked = new Promise<void>((resolve) => {
+    fake.spare.mark = async (state) => {
+      marks.push(state)
+      if (marks.length === 1) throw new Error('the device ends before byte 4096')
+      resolve()
+    }
+  })
+  t.is((await hibernate(recordingRequest(), fake.machine)).kind, 'resumed')
+  t.false(fake.kernel.isFrozen)
+  // The timer of the daemon does not keep a program running.
+  await Promise.race([marked, sleep(10_000)])
+  t.deepEqual(marks, ['resumed', 'resumed'])
+})
 
 for (const point of FAULT_POINTS.slice(FAULT_POINTS.indexOf('image-given-up'))) {
   test(`a roll-back that fails at '${point}' ends thawed, and the next start of the daemon finishes it`, async (t) => {
