@@ -1,6 +1,5 @@
 import {cpus, hostname, machine as machineName, release, type as systemName, version} from 'node:os'
 import type {Configuration} from './configuration/configuration.js'
-import type {Target} from './configuration/target.js'
 import {openDeviceMapper, type DeviceMapper} from './dm/device-mapper.js'
 import {openLibdevmapper} from './dm/libdevmapper.js'
 import {loadTemplates, type FillTemplate} from './dm/table.js'
@@ -87,6 +86,7 @@ export function openMachine({configuration, policy, log, away}: MachineParts): M
   const files = openFiles()
   const digest = loadDigest()
   const names = rememberNames(policy)
+  const imageType = imageTypeOf(configuration, files)
   const spare = new SpareDevice(configuration.spareDevice, {files, digest})
   const elsewhere = away ?? openConfiguredTarget(configuration, files, digest)
   const sink = elsewhere === null ? spare : new AwaySink({spare, digest, ...elsewhere})
@@ -104,7 +104,7 @@ export function openMachine({configuration, policy, log, away}: MachineParts): M
     lz4: loadLz4(),
     digest,
     policy,
-    findNeeded: () => findNeeded(policy, configuration, names),
+    findNeeded: () => findNeeded(policy, imageType, names),
     findSecretHolders: () => findSecretHolders(readProcessTable()),
     findLoaders: () => findLoaders(loaderPlaces(release())),
     findWayBackMarks: () => findWayBackMarks({initramfs: loaderPlaces(release()).initramfs, tlsFiles: tlsFilesIn(TLS_DIRECTORY), programs: RESUME_PROGRAMS}),
@@ -116,15 +116,17 @@ export function openMachine({configuration, policy, log, away}: MachineParts): M
   }
 }
 
-/** Whom the policy keeps running for an image that goes where the configuration says, and whoever carries it there. */
-export function findNeeded(policy: Policy, {target}: Configuration, names = rememberNames(policy)): readonly Needed[] {
+/** Whom the policy keeps running for an image that goes there, and whoever carries it there. */
+export function findNeeded(policy: Policy, imageType: ImageType, names = rememberNames(policy)): readonly Needed[] {
   const table = readProcessTable()
-  const needed = matchNeeded(policy, table, readSituation(imageTypeOf(target), names))
-  return target?.kind === 'command' ? [...needed, ...findCarriers(table, needed)] : needed
+  const needed = matchNeeded(policy, table, readSituation(imageType, names))
+  return imageType === 'command' ? [...needed, ...findCarriers(table, needed)] : needed
 }
 
-export function imageTypeOf(target: Target | null): ImageType {
-  return target === null ? 'spare' : target.kind
+/** Where the image goes, as the configuration says. A spare device may itself be on the network. */
+export function imageTypeOf({target, spareDevice}: Configuration, files: Files = openFiles()): ImageType {
+  if (target !== null) return target.kind
+  return /^\/dev\/nbd\d/.test(spareDevice === null ? '' : files.realPath(spareDevice) ?? '') ? 'nbd' : 'spare'
 }
 
 function openConfiguredTarget({target, targetTimeoutMs}: Configuration, files: Files, digest: Digest): Away | null {
