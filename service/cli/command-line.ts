@@ -1,3 +1,4 @@
+import {readFileSync} from 'node:fs'
 import {parseArgs} from 'node:util'
 import {type Arguments, EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_USAGE, type Surroundings, toJson, type Verb} from './verb.js'
 import {VERBS} from './verbs.js'
@@ -16,6 +17,10 @@ export async function runCommandLine(parameters: readonly string[], surroundings
     if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
       for (const line of generalHelp()) surroundings.print(line)
       return name === undefined ? EXIT_USAGE : EXIT_DONE
+    }
+    if (name === '--version') {
+      surroundings.print(`permafrost ${readVersion()}`)
+      return EXIT_DONE
     }
     const verb = findVerb(name)
     if (rest.includes('--help') || rest.includes('-h')) {
@@ -61,6 +66,12 @@ async function askTerminal(question: string): Promise<string> {
   }
 }
 
+/** Of the package.json that lies beside `service/`, in the repository and where it is installed. */
+function readVersion(): string {
+  const {version} = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {readonly version: string}
+  return version
+}
+
 function findVerb(name: string): Verb {
   const verb = VERBS.find((each) => each.name === name)
   if (verb !== undefined) return verb
@@ -100,7 +111,7 @@ function generalHelp(): readonly string[] {
     '',
     ...VERBS.map((verb) => `  ${`${verb.name} ${verb.parameters}`.padEnd(36)} ${verb.summary}`),
     '',
-    "  permafrost VERB --help shows more. Exit status: 0 done, 1 failed and rolled back, 2 wrong usage, 3 refused.",
+    "  permafrost VERB --help shows more, permafrost --version which one this is. Exit status: 0 done, 1 failed and rolled back, 2 wrong usage, 3 refused.",
     '',
     'Example: permafrost setup /dev/disk/by-id/ata-SPARE_123 && permafrost check && systemctl hibernate',
   ]

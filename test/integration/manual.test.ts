@@ -41,7 +41,7 @@ for (const verb of VERBS) {
 
 test('permafrost(1) has no verb or option that is not there', (t) => {
   const options = new Set(plainText('permafrost.1').match(/--[a-z]+/g))
-  const known = ['json', 'help', ...VERBS.flatMap((verb) => Object.keys(verb.flags))].map((flag) => `--${flag}`)
+  const known = ['json', 'help', 'version', ...VERBS.flatMap((verb) => Object.keys(verb.flags))].map((flag) => `--${flag}`)
   t.deepEqual([...options].sort(), [...new Set(known)].sort())
 })
 
@@ -52,6 +52,14 @@ test('permafrost.conf(5) has every section and key, and no other', (t) => {
   t.deepEqual([...headings('permafrost.conf.5')].sort(), sections.map((section) => `[${section.toUpperCase()}] SECTION`).sort())
   for (const key of keys) t.regex(page, new RegExp(`^${key}`, 'm'), key)
   t.deepEqual([...described('permafrost.conf.5')].sort(), [...keys].sort())
+})
+
+test('permafrostd(8) has every method, property and signal', (t) => {
+  const page = plainText('permafrostd.8')
+  const [manager = ''] = readFileSync('service/bus/org.permafrost1.xml', 'utf8').split('<interface name="org.freedesktop.')
+  const names = [...manager.matchAll(/<(?:method|property|signal) name="(\w+)"/g)].map(([, name = '']) => name)
+  t.true(names.length > 12)
+  for (const name of names) t.regex(page, new RegExp(`\\b${name}\\b`), name)
 })
 
 test('permafrost-policy(5) has every key, and no other', (t) => {
@@ -71,7 +79,7 @@ test('bash completes verbs, options and actions', async (t) => {
     return stdout.split('\n').filter((word) => word !== '')
   }
   t.deepEqual(await complete('hi'), ['hibernate'])
-  t.deepEqual([...(await complete(''))].sort(), ['--help', ...VERBS.map(({name}) => name)].sort())
+  t.deepEqual([...(await complete(''))].sort(), ['--help', '--version', ...VERBS.map(({name}) => name)].sort())
   t.deepEqual(await complete('setup', '--y'), ['--yes'])
   t.deepEqual(await complete('check', '--y'), [])
   t.deepEqual(await complete('image', 'v'), ['verify'])

@@ -9,7 +9,7 @@ _permafrost()
 	verbs="hibernate snapshot check status needed abort setup image receive"
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W "$verbs --help" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "$verbs --help --version" -- "$word")
 		return
 	fi
 	case $verb:$word in

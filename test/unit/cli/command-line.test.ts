@@ -1,3 +1,4 @@
+import {readFileSync} from 'node:fs'
 import test from 'ava'
 import {PermafrostClient} from '../../../service/bus/client.js'
 import {exitStatus, runCommandLine} from '../../../service/cli/command-line.js'
@@ -59,6 +60,12 @@ test('refuses a device that is not there', async (t) => {
   const {status, complaints} = await run('setup /dev/permafrost_delme --yes')
   t.is(status, 3)
   t.regex(complaints.join('\n'), /'\/dev\/permafrost_delme': there is no such block device/)
+})
+
+test('the version is that of the package', async (t) => {
+  const {printed, status} = await run('--version')
+  t.is(status, 0)
+  t.deepEqual(printed, [`permafrost ${(JSON.parse(readFileSync('package.json', 'utf8')) as {version: string}).version}`])
 })
 
 test('shows the verbs and an example, with 0 when asked for and 2 when not', async (t) => {
