@@ -53,5 +53,6 @@ test.serial('hibernates to an NBD device and is resumed from it', async t => {
 
 test.serial('the connection comes back, and the image is one that was resumed', async t => {
   await waitFor(client, "permafrost image show | grep -q '^state *resumed$'")
-  t.deepEqual(kernelTrouble(client.consoleText()), [])
+  // What is read over the broken connection, before there is a new one, fails; nothing else does.
+  t.deepEqual(kernelTrouble(client.consoleText()).filter(line => !/ dev nbd0, /.test(line)), [])
 })
