@@ -72,6 +72,22 @@ static int read_exactly(const struct stream *stream, u8 *to, size_t bytes,
 	return 0;
 }
 
+/* A program that says something on its standard output is recognized by it. */
+static int refuse_opening(const u8 *opening, const char *name,
+			  struct reason *why)
+{
+	u32 length = 0;
+
+	while (length < OPENING_BYTES && opening[length] >= ' ' &&
+	       opening[length] <= '~')
+		length++;
+	if (!length)
+		return refuse(why, "what comes from '%s' is no image stream",
+			      name);
+	return refuse(why, "what comes from '%s' is no image stream, it begins with '%.*s'",
+		      name, (int)length, (const char *)opening);
+}
+
 int stream_begin(struct stream *stream, int fd, const char *name,
 		 struct reason *why)
 {
@@ -84,8 +100,7 @@ int stream_begin(struct stream *stream, int fd, const char *name,
 	if (read_exactly(stream, opening, sizeof(opening), why))
 		return -1;
 	if (memcmp(opening, magic, sizeof(magic)))
-		return refuse(why, "what comes from '%s' is no image stream",
-			      name);
+		return refuse_opening(opening, name, why);
 	if (read_le32(opening + 16) != STREAM_VERSION ||
 	    read_le32(opening + 20) != OPENING_BYTES)
 		return refuse(why, "the stream from '%s' has version %u, this loader knows version %u",

@@ -49,7 +49,9 @@ withLoader('refuses a stream that is another one behind its opening', async t =>
 
 withLoader('refuses what is no stream, and says so', async t => {
   const {spare} = await saveAway()
-  t.regex(String(loader.inspect(spare, ['--foreign', '--from', loader.write(Buffer.alloc(200))]).refused), /is no image stream/)
+  t.regex(String(loader.inspect(spare, ['--foreign', '--from', loader.write(Buffer.alloc(200))]).refused), /is no image stream$/)
+  const words = Buffer.from(`IP-Config: eth0 complete\n${'x'.repeat(100)}`)
+  t.regex(String(loader.inspect(spare, ['--foreign', '--from', loader.write(words)]).refused), /is no image stream, it begins with 'IP-Config: eth0 complete'$/)
   t.regex(String(loader.inspect(spare, ['--foreign', '--from', loader.write(Buffer.alloc(0))]).refused), /ends before the image is complete/)
 })
 

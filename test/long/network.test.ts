@@ -16,9 +16,9 @@ const CLIENT = '10.7.0.2'
 const EXPORT = '/srv/export'
 const MOUNT = '/srv/mounted'
 const DIARY = `${MOUNT}/diary`
-/** The card's name depends on whether udev has given it one. Nothing but the shell and klibc-utils is in every initramfs. */
+/** The card's name depends on whether udev has given it one. Nothing but the shell and klibc-utils is in every initramfs; ipconfig talks on standard output, where the image is to come. */
 const NETWORK_UP = `for card in /sys/class/net/*; do [ "$card" = /sys/class/net/lo ] || break; done
-ipconfig -t 30 -c none "ip=${CLIENT}:${SERVER}::255.255.255.0::\${card##*/}:none"`
+ipconfig -t 30 -c none "ip=${CLIENT}:${SERVER}::255.255.255.0::\${card##*/}:none" >&2`
 
 let server: ScratchMachine
 let client: ScratchMachine
