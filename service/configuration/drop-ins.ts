@@ -20,7 +20,7 @@ export function readDropIns(folder: string, directories: readonly string[] = DIR
   const byName = new Map<string, string>()
   for (const directory of directories) {
     const place = path.join(directory, folder)
-    for (const name of namesIn(place)) byName.set(name, path.join(place, name))
+    for (const name of namesIn(place, directory)) byName.set(name, path.join(place, name))
   }
   return [...byName.entries()]
     .sort(([left], [right]) => (left < right ? -1 : 1))
@@ -28,22 +28,26 @@ export function readDropIns(folder: string, directories: readonly string[] = DIR
     .map(([, file]) => ({file, text: readTrusted(file)}))
 }
 
-/** The one file called `name` of the last directory that has it, or null; masks count. */
+/**
+ * The one file called `name` of the last directory that has it, or null; masks count. Throws
+ * what readDropIns() throws, and for the same.
+ */
 export function readMainFile(name: string, directories: readonly string[] = DIRECTORIES): TextFile | null {
   for (const directory of [...directories].reverse()) {
     const file = path.join(directory, name)
     const text = readIfPresent(file, readTrusted)
     if (text === null) continue
+    refuseUnlessTrusted(directory, statSync(directory))
     return isMask(file) ? null : {file, text}
   }
   return null
 }
 
-function namesIn(place: string): readonly string[] {
+function namesIn(place: string, parent: string): readonly string[] {
   try {
     const names = readdirSync(place).filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
     // Who may write to a directory may mask and replace what is in it.
-    refuseUnlessTrusted(place, statSync(place))
+    for (const directory of [parent, place]) refuseUnlessTrusted(directory, statSync(directory))
     return names
   } catch (error) {
     if (isMissing(error)) return []
@@ -75,7 +79,11 @@ function readTrusted(file: string): string {
 const GROUP_MAY_WRITE = 0o020
 const ALL_MAY_WRITE = 0o002
 
-/** Root's own, or of whoever runs this: of the daemon that is root. */
+/** Whether only root may write to it, or whoever runs this: the daemon is root. */
+export function isTrusted({uid, mode}: Stats): boolean {
+  return (uid === 0 || uid === process.geteuid?.()) && (mode & (ALL_MAY_WRITE | GROUP_MAY_WRITE)) === 0
+}
+
 function refuseUnlessTrusted(file: string, {uid, gid, mode}: Stats): void {
   if (uid !== 0 && uid !== process.geteuid?.()) throw new UntrustedFileError(file, nameOf(uid, '/etc/passwd'), 'owns')
   if ((mode & ALL_MAY_WRITE) !== 0) throw new UntrustedFileError(file, 'everybody', 'may write to')

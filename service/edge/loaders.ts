@@ -1,6 +1,7 @@
 import {createHash} from 'node:crypto'
-import {accessSync, closeSync, constants, openSync, readdirSync, readFileSync, readSync} from 'node:fs'
+import {accessSync, closeSync, constants, openSync, readdirSync, readFileSync, readSync, statSync} from 'node:fs'
 import path from 'node:path'
+import {isTrusted} from '../configuration/drop-ins.js'
 
 /** SHA-256 of loaders, as hexadecimal digits; null where there is none. */
 export interface Loaders {
@@ -43,7 +44,7 @@ export interface WayBackMarks {
   readonly built: {readonly file: string; readonly words: readonly string[]} | null
   /** Of what is now in the places of the certificate, its key and the authority; null where one is missing. */
   readonly tlsDigest: string | null
-  /** The programs of resume.d. */
+  /** The programs of resume.d that only root may write to. */
   readonly programs: readonly string[]
 }
 
@@ -59,8 +60,13 @@ export function findWayBackMarks({initramfs, tlsFiles, programs}: WayBackPlaces)
   return {
     built: orNull(() => ({file: initramfs, words: (readMark(initramfs, WAY_BACK_PATH) ?? '').split(' ')})),
     tlsDigest: orNull(() => createHash('sha256').update(Buffer.concat(tlsFiles.map((file) => readFileSync(file)))).digest('hex')),
-    programs: (orNull(() => readdirSync(programs)) ?? []).filter((name) => isExecutable(path.join(programs, name))),
+    programs: isSafe(programs) ? readdirSync(programs).filter((name) => isExecutable(path.join(programs, name)) && isSafe(path.join(programs, name))) : [],
   }
+}
+
+/** As the hook judges it. */
+function isSafe(file: string): boolean {
+  return orNull(() => isTrusted(statSync(file))) ?? false
 }
 
 function isExecutable(file: string): boolean {

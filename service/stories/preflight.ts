@@ -173,7 +173,7 @@ function checkWayBack({configuration: {target}, findWayBackMarks, host}: Machine
   }
   const {built, tlsDigest, programs} = findWayBackMarks()
   if (target?.kind === 'command') {
-    if (programs.length === 0) refuse("no program in '/etc/permafrost/resume.d' would bring the image back; see permafrostd(8)")
+    if (programs.length === 0) refuse("no program in '/etc/permafrost/resume.d' that only root may write to would bring the image back; see permafrostd(8)")
     return
   }
   if (target?.kind === 'tls' && tlsDigest === null) refuse("'/etc/permafrost/tls' has not all of 'ca.pem', 'certificate.pem' and 'key.pem'")

@@ -117,6 +117,16 @@ test('refuses a directory in which somebody else may mask and replace files', (t
   t.throws(() => loadConfiguration([admin]), {instanceOf: UntrustedFileError})
 })
 
+for (const name of ['permafrost.conf', 'permafrost.conf.d/10-a.conf']) {
+  test(`refuses a directory in which somebody else may replace what is in it: ${name}`, (t) => {
+    const [, admin] = directories(t)
+    writeFileSync(path.join(admin, name), '[Compression]\nThreads=1\n')
+    t.is(loadConfiguration([admin]).compressionThreads, 1)
+    chmodSync(admin, 0o775)
+    t.is(t.throws(() => loadConfiguration([admin]), {instanceOf: UntrustedFileError}).file, admin)
+  })
+}
+
 test('names a link that leads nowhere', (t) => {
   const [, admin] = directories(t)
   const file = path.join(admin, 'permafrost.conf.d/10-gone.conf')

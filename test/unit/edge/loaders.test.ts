@@ -1,6 +1,6 @@
-import {execFileSync} from 'node:child_process'
+import {execFileSync, spawnSync} from 'node:child_process'
 import {createHash} from 'node:crypto'
-import {appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import {appendFileSync, chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import path from 'node:path'
 import test, {type ExecutionContext} from 'ava'
@@ -87,6 +87,30 @@ test('finds the programs of resume.d that can be run, and no certificates where 
   writeFileSync(path.join(directory, 'README'), '', {mode: 0o644})
   const marks = findWayBackMarks({initramfs: path.join(directory, 'none'), tlsFiles: [path.join(directory, 'tape'), path.join(directory, 'none')], programs: directory})
   t.deepEqual(marks, {built: null, tlsDigest: null, programs: ['tape']})
+})
+
+test('leaves out programs of resume.d that others may write to, and says so', (t) => {
+  const {directory} = makePlaces(t)
+  const programs = path.join(directory, 'resume.d')
+  mkdirSync(programs)
+  chmodSync(programs, 0o755)
+  for (const [name, mode, owner] of [['good', 0o755, 0], ['group', 0o775, 0], ['all', 0o757, 0], ['off', 0o644, 0], ['owned', 0o755, 1]] as const) {
+    const file = path.join(programs, name)
+    writeFileSync(file, '#!/bin/sh\n# Needs: /bin/gzip\n')
+    chmodSync(file, mode)
+    chownSync(file, owner, 0)
+  }
+  const copied = () => {
+    const program = `copy_exec() { printf '%s ' "\${1##*/}"; }\n${hookFunction('is_trusted')}\n${hookFunction('copy_resume_programs')}\ncopy_resume_programs`
+    const {stdout, stderr} = spawnSync('sh', ['-c', program.replaceAll('/etc/permafrost/resume.d', programs)], {encoding: 'utf8'})
+    return {stdout, leftOut: [...stderr.matchAll(/left out '.*\/(\w+)', which others than root may write to/g)].map(([, name]) => name)}
+  }
+  const known = () => findWayBackMarks({initramfs: '/nowhere', tlsFiles: [], programs}).programs
+  t.deepEqual(copied(), {stdout: 'good gzip ', leftOut: ['all', 'group', 'owned']})
+  t.deepEqual(known(), ['good'])
+  chmodSync(programs, 0o1777)
+  t.deepEqual(copied(), {stdout: '', leftOut: ['all', 'good', 'group', 'owned']})
+  t.deepEqual(known(), [])
 })
 
 /** One function of units/initramfs/hook. */
