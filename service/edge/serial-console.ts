@@ -14,7 +14,7 @@ const LOOK_EVERY_MS = 100
 export function openSerialConsoles(onEscape: () => void, dev = '/dev', active = '/sys/class/tty/console/active'): Keyboards {
   const lines = consoleNames(active).flatMap((name) => openQuietly(path.join(dev, name)) ?? [])
   const timer = setInterval(() => {
-    if (lines.filter(({fd}) => hasEscape(readQuietly(fd))).length > 0) onEscape()
+    if (lines.filter((line) => line.takeEscape()).length > 0) onEscape()
   }, LOOK_EVERY_MS)
   timer.unref()
   return {
@@ -27,7 +27,8 @@ export function openSerialConsoles(onEscape: () => void, dev = '/dev', active = 
 }
 
 interface Line extends Disposable {
-  readonly fd: number
+  /** Whether Esc was among what was typed since the last look, or the one before at its end. */
+  takeEscape(): boolean
 }
 
 // struct termios of glibc's bits/termios-struct.h on x86-64, and flags of asm-generic/termbits.h.
@@ -53,7 +54,7 @@ function openQuietly(file: string): Line | null {
     const restore = takeEachKey(fd)
     if (restore !== null) {
       return {
-        fd,
+        takeEscape: escapesOf(() => readQuietly(fd)),
         [Symbol.dispose]() {
           restore()
           closeSync(fd)
@@ -93,6 +94,21 @@ function readQuietly(fd: number): Buffer {
 const ESCAPE = 0x1b
 /** Behind Esc they begin what an arrow or function key sends: ECMA-48, CSI and SS3. */
 const KEY_SEQUENCES = '[O'
+
+/**
+ * Tells at each look whether Esc is among what `read` gives: an Esc at its end may begin the sequence of a key, which
+ * the next look shows.
+ */
+export function escapesOf(read: () => Buffer): () => boolean {
+  let held = Buffer.alloc(0)
+  return () => {
+    const typed = read()
+    const end = typed.at(-1) === ESCAPE ? typed.length - 1 : typed.length
+    const judged = Buffer.concat([held, typed.subarray(0, end)])
+    held = Buffer.from(typed.subarray(end))
+    return hasEscape(judged)
+  }
+}
 
 function hasEscape(typed: Buffer): boolean {
   return typed.some((byte, index) => {

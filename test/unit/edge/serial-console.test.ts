@@ -6,7 +6,7 @@ import path from 'node:path'
 import {createInterface} from 'node:readline'
 import {setTimeout as delay} from 'node:timers/promises'
 import test, {type ExecutionContext} from 'ava'
-import {openSerialConsoles} from '../../../service/edge/serial-console.js'
+import {escapesOf, openSerialConsoles} from '../../../service/edge/serial-console.js'
 
 /** What is typed goes through a pseudo-terminal; each case is polled for longer than two looks. */
 for (const [name, typed, count] of [
@@ -24,6 +24,19 @@ for (const [name, typed, count] of [
     await terminal(`type ${typed}`)
     await delay(400)
     t.is(heard, count)
+  })
+}
+
+for (const [name, looks, expected] of [
+  ['a key whose sequence comes in two parts', ['\x1b', '[A', ''], [false, false, false]],
+  ['Esc and nothing after it', ['\x1b', '', ''], [false, true, false]],
+  ['Esc twice, and then a key in two parts', ['\x1b\x1b', '\x1b', 'OP', ''], [true, true, false, false]],
+  ['Esc and another key later', ['\x1b', 'q', ''], [false, true, false]],
+] as const) {
+  test(`knows ${name}`, (t) => {
+    const typed = looks.map((text) => Buffer.from(text, 'latin1'))
+    const hears = escapesOf(() => typed.shift() ?? Buffer.alloc(0))
+    t.deepEqual(looks.map(() => hears()), expected)
   })
 }
 
