@@ -47,6 +47,7 @@ install_units() {
   put 755 "$units/sleep" /usr/lib/permafrost/sleep
   put 644 "$units/systemd/permafrostd.service" $system/system/permafrostd.service
   put 644 "$units/systemd/permafrost-merge.service" $system/system/permafrost-merge.service
+  put 644 "$units/systemd/permafrost-receive.service" $system/system/permafrost-receive.service
   # Nobody is asked whether: it runs only where a file system would be damaged without.
   install -d "$root$system/system/sysinit.target.wants"
   ln -sfn ../permafrost-merge.service "$root$system/system/sysinit.target.wants/permafrost-merge.service"

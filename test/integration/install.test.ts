@@ -40,7 +40,7 @@ test('refuses to be called without a root directory', async (t) => {
   await t.throwsAsync(run('bash', ['units/install.sh']), {message: /usage/})
 })
 
-for (const name of ['permafrostd.service', 'permafrost-merge.service']) {
+for (const name of ['permafrostd.service', 'permafrost-merge.service', 'permafrost-receive.service']) {
   test(`systemd finds no fault with ${name}`, async (t) => {
     const root = await install(t)
     const {stderr} = await run('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', path.join(root, 'usr/lib/systemd/system', name)])

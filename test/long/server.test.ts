@@ -18,6 +18,8 @@ const SERVER = '10.8.0.1'
 const CLIENT = '10.8.0.2'
 const PORT = 7117
 const IMAGES = '/srv/images'
+/** The unit that the package brings. */
+const RECEIVE = 'permafrost-receive.service'
 const DIARY = '/var/lib/diary'
 const ARCHIVE = '/dev/disk/by-id/virtio-archive'
 const TARGET = '/etc/permafrost/permafrost.conf.d/60-target.conf'
@@ -123,7 +125,12 @@ test.serial('a server that is not there at the boot: an ordinary one that says w
 
 test.serial('over TLS, both sides show their certificates, and the next boot fetches the image', async t => {
   await useTls()
-  await startServer(`--certificate ${TLS}/server.pem --key ${TLS}/server.key --ca ${TLS}/ca.pem`)
+  await insideShell(server, `
+    ${FORGET} receive
+    mkdir -p /etc/permafrost/receive
+    for name in ca server; do cp ${TLS}/$name.pem /etc/permafrost/receive/; done
+    cp ${TLS}/server.key /etc/permafrost/receive/key.pem; mv /etc/permafrost/receive/server.pem /etc/permafrost/receive/certificate.pem
+    systemctl start ${RECEIVE}`)
   await setTarget(`tls://${SERVER}:${PORT}/client`)
   await inside(client, ['sh', '-c', `mkdir -p /etc/permafrost/resume.d; printf '#!/bin/sh\\nexec cat ${ARCHIVE}\\n' > /etc/permafrost/resume.d/archive; chmod +x /etc/permafrost/resume.d/archive`])
   await useOwnInitramfs(client)
@@ -135,6 +142,9 @@ test.serial('over TLS, both sides show their certificates, and the next boot fet
   await setTarget(`tls://${SERVER}:${PORT}/somebody-else`)
   const {stderr} = await attemptInside(client, ['permafrost', 'hibernate'])
   t.regex(stderr, /the certificate is that of 'client'/)
+  const listed = JSON.parse(await inside(server, ['permafrost', 'receive', 'list', '/var/lib/permafrost-images', '--json'])) as Record<string, unknown>
+  t.like(listed, {name: 'client', isWhole: true})
+  t.regex(await inside(server, ['systemd-analyze', 'security', RECEIVE]), /exposure level for permafrost-receive\.service: (0|1)\.\d OK/)
 })
 
 test.serial('a server with a certificate of another authority gets nothing, and nothing is believed that it sends', async t => {
@@ -165,7 +175,7 @@ const TLS = '/etc/permafrost/tls'
 /** A server in the place of the one before. */
 async function startServer(options = ''): Promise<void> {
   await insideShell(server, `
-    ${FORGET} receive
+    ${FORGET} receive ${RECEIVE}
     systemd-run --quiet --unit=receive --property=Type=notify --property=NotifyAccess=all permafrost receive --listen ${SERVER}:${PORT} --directory ${IMAGES} ${options}`)
 }
 
