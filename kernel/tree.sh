@@ -15,6 +15,7 @@ die() {
 }
 
 [ ! -e "$tree" ] || die "Cannot make '$tree': it is there already"
+[ -r "$tarball" ] || [ $# -gt 1 ] || bash "$here/../test/lib/prepare.sh"
 [ -r "$tarball" ] || die "Cannot read '$tarball': apt-get install linux-source-6.12"
 
 echo "unpacking $(basename "$tarball")"

@@ -18,10 +18,8 @@ say() {
 }
 
 missing_packages() {
-    local package
-    for package in "${packages[@]}"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
-    done
+    dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null |
+        sed -n 's/ installed$//p' | sort | comm -13 - <(printf '%s\n' "${packages[@]}" | sort)
 }
 
 install_packages() {

@@ -21,7 +21,7 @@ export function readmeExamples(heading: string, device: string): readonly string
 /** The commands in such blocks: each begins a line, and two spaces end it. Files of settings have none. */
 export function commandsIn(blocks: readonly string[]): readonly string[] {
   return blocks.flatMap(block => block.trim().split('\n'))
-    .filter(line => /^[a-z]+ |^reboot/.test(line))
+    .filter(line => /^[a-z/.]+ |^reboot/.test(line))
     .map(line => line.split(/ {2,}/)[0] ?? '')
 }
 
