@@ -11,6 +11,7 @@ import {resume} from '../lab/verbs/resume.js'
 import {stock} from '../lab/verbs/stock.js'
 import type {Compressor} from '../lab/stock-path.js'
 import {checkMemory, CONTENTS, holdMemory, type Content} from '../lab/workload.js'
+import {numberFrom} from './options.js'
 import {PERMAFROST, ratiosOf, ROWS, summarize, tableOf, worstOf, type Measures, type Round} from './summary.js'
 
 const MEMORY_MIB = 1024
@@ -121,13 +122,6 @@ function readSettings(words: readonly string[]): Settings {
     compressors: wordsFrom(values.stock, '--stock', COMPRESSORS),
     isJson: values.json
   }
-}
-
-function numberFrom(text: string, option: string): number {
-  const number = Number(text)
-  if (!Number.isInteger(number) || number < 1)
-    throw new UsageError(`Cannot take ${option} '${text}': expected a number from 1 on`)
-  return number
 }
 
 function wordsFrom<Word extends string>(text: string, option: string, known: readonly Word[]): readonly Word[] {
