@@ -10,12 +10,15 @@ import {declareSelftests} from '../lib/declare-selftests.js'
 /** Freed pages are filled and checked only when it says so: Documentation/admin-guide/kernel-parameters.txt. */
 const PAGE_POISONING = 'page_poison=1'
 
+/** KASAN's shadow and red zones make the kernel itself so large that an image of it would not fit beside it in 1 GiB. */
+const MEMORY_MIB = 1536
+
 let machine: ScratchMachine
 let selftests: SelftestRunner
 
 test.before(async () => {
   await provideSelftests()
-  machine = await scratchMachine('debug-kernel', {isDebug: true, disks: [SCRATCH_DISK], extra: PAGE_POISONING})
+  machine = await scratchMachine('debug-kernel', {isDebug: true, memoryMib: MEMORY_MIB, disks: [SCRATCH_DISK], extra: PAGE_POISONING})
   selftests = new SelftestRunner(machine)
 })
 
