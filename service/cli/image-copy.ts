@@ -37,7 +37,7 @@ export async function copyImage(request: CopyRequest, signal: AbortSignal): Prom
 
 /** Everything is read and checked before the first byte is sent: nobody gets a stream of a damaged image. */
 async function send(source: string, superblock: Superblock, signal: AbortSignal): Promise<Superblock> {
-  if (fstatSync(STANDARD_OUTPUT).isCharacterDevice()) throw new UsageError(`Cannot copy '${source}' to a terminal: redirect it`)
+  if (fstatSync(STANDARD_OUTPUT).isCharacterDevice()) throw new UsageError(`Cannot copy '${source}' to a terminal or another character device: redirect it, or pipe it through a command`)
   const digest = loadDigest()
   await using device = await openDirectly(source)
   if (superblock.state !== 'valid') throw new ImageError(source, `its state is '${superblock.state}', so there is none to copy`)

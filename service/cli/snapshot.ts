@@ -39,7 +39,7 @@ function parseThen(text: string): Then {
 
 function refuseUnfitOutput(then: Then): void {
   const status = fstatSync(STANDARD_OUTPUT)
-  if (status.isCharacterDevice()) throw new UsageError('Cannot write an image to a terminal: redirect it')
+  if (status.isCharacterDevice()) throw new UsageError('Cannot write an image to a terminal or another character device: redirect it, or pipe it through a command')
   if (then !== 'halt' || !status.isFile()) return
   const device = printDeviceNumber(deviceNumberOf(status.dev))
   const mount = findBlockMounts(openFiles()).find(({number}) => printDeviceNumber(number) === device)

@@ -81,7 +81,7 @@ async function measure(machine: Machine, rounds: number): Promise<Row> {
   const percentInUse = Math.round(100 - available * 100 / total)
   const each: Figures[] = []
   for (let round = 1; round <= rounds; round++) {
-    const {status, stderr} = await attemptInside(machine, ['sh', '-c', 'permafrost snapshot --to - --then merge > /dev/null'], {timeoutMs: 300_000})
+    const {status, stderr} = await attemptInside(machine, ['bash', '-c', 'set -o pipefail; permafrost snapshot --to - --then merge | cat > /dev/null'], {timeoutMs: 300_000})
     if (status !== 0)
       return {percentInUse, processes, figures: null, refusal: stderr.trim()}
     const figures = await lastFigures(machine)
