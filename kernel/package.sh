@@ -50,7 +50,9 @@ configure() {
         echo "kernel/package.sh: the configuration does not take '$wanted'" >&2
         missing=1
     done < <(grep '^CONFIG_.*=' "$here/config/required.config")
-    return "$missing"
+    [ "$missing" = 0 ] || return 1
+    # mkdebian takes the name of the release from there, and leaves it empty where there is none.
+    build -s include/config/kernel.release
 }
 
 # The control files are the kernel's own but for the date, which is now, and what other packages ask for.
