@@ -20,7 +20,7 @@ export function readDropIns(folder: string, directories: readonly string[] = DIR
   const byName = new Map<string, string>()
   for (const directory of directories) {
     const place = path.join(directory, folder)
-    for (const name of namesIn(place, directory)) byName.set(name, path.join(place, name))
+    for (const name of namesIn(place)) byName.set(name, path.join(place, name))
   }
   return [...byName.entries()]
     .sort(([left], [right]) => (left < right ? -1 : 1))
@@ -43,11 +43,11 @@ export function readMainFile(name: string, directories: readonly string[] = DIRE
   return null
 }
 
-function namesIn(place: string, parent: string): readonly string[] {
+function namesIn(place: string): readonly string[] {
   try {
     const names = readdirSync(place).filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
     // Who may write to a directory may mask and replace what is in it.
-    for (const directory of [parent, place]) refuseUnlessTrusted(directory, statSync(directory))
+    for (const directory of [path.dirname(place), place]) refuseUnlessTrusted(directory, statSync(directory))
     return names
   } catch (error) {
     if (isMissing(error)) return []
@@ -80,14 +80,21 @@ const GROUP_MAY_WRITE = 0o020
 const ALL_MAY_WRITE = 0o002
 
 /** Whether only root may write to it, or whoever runs this: the daemon is root. */
-export function isTrusted({uid, mode}: Stats): boolean {
-  return (uid === 0 || uid === process.geteuid?.()) && (mode & (ALL_MAY_WRITE | GROUP_MAY_WRITE)) === 0
+export function isTrusted(status: Stats): boolean {
+  return findOthers(status) === null
 }
 
-function refuseUnlessTrusted(file: string, {uid, gid, mode}: Stats): void {
-  if (uid !== 0 && uid !== process.geteuid?.()) throw new UntrustedFileError(file, nameOf(uid, '/etc/passwd'), 'owns')
-  if ((mode & ALL_MAY_WRITE) !== 0) throw new UntrustedFileError(file, 'everybody', 'may write to')
-  if ((mode & GROUP_MAY_WRITE) !== 0) throw new UntrustedFileError(file, `group ${nameOf(gid, '/etc/group')}`, 'may write to')
+function refuseUnlessTrusted(file: string, status: Stats): void {
+  const others = findOthers(status)
+  if (others !== null) throw new UntrustedFileError(file, others.who(), others.deed)
+}
+
+/** Who else may write to it. */
+function findOthers({uid, gid, mode}: Stats): {readonly who: () => string, readonly deed: 'owns' | 'may write to'} | null {
+  if (uid !== 0 && uid !== process.geteuid?.()) return {who: () => nameOf(uid, '/etc/passwd'), deed: 'owns'}
+  if ((mode & ALL_MAY_WRITE) !== 0) return {who: () => 'everybody', deed: 'may write to'}
+  if ((mode & GROUP_MAY_WRITE) !== 0) return {who: () => `group ${nameOf(gid, '/etc/group')}`, deed: 'may write to'}
+  return null
 }
 
 /** passwd(5) and group(5) have the name first and the number third. */

@@ -1,7 +1,7 @@
 // npm run bench: stock hibernation against Permafrost, in the same machine with the same memory, taking turns.
 import {parseArgs} from 'node:util'
 import {LaboratoryError, MachineError, messageOf, UsageError} from '../lab/errors.js'
-import {attemptInside, insideShell} from '../lab/execute.js'
+import {insideShell} from '../lab/execute.js'
 import type {Machine} from '../lab/machine.js'
 import {say} from '../lab/say.js'
 import {scratchMachine} from '../lab/scratch.js'
@@ -10,7 +10,7 @@ import {hibernate, type Report} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {stock} from '../lab/verbs/stock.js'
 import type {Compressor} from '../lab/stock-path.js'
-import {checkMemory, CONTENTS, holdMemory, type Content} from '../lab/workload.js'
+import {checkMemory, CONTENTS, endPayload, holdMemory, settle, type Content} from '../lab/workload.js'
 import {numberFrom} from './options.js'
 import {PERMAFROST, ratiosOf, ROWS, summarize, tableOf, worstOf, type Measures, type Round} from './summary.js'
 
@@ -60,9 +60,7 @@ async function main(settings: Settings): Promise<void> {
 }
 
 async function measureFill(machine: Machine, heldMib: number, content: Content, settings: Settings): Promise<readonly Round[]> {
-  await attemptInside(machine, ['systemctl', 'stop', UNIT])
-  await attemptInside(machine, ['systemctl', 'reset-failed', UNIT])
-  await insideShell(machine, `rm -f /run/${UNIT}.status`)
+  await endPayload(machine, UNIT)
   await holdMemory(machine, UNIT, heldMib, content)
   const rounds: Round[] = []
   for (let number = 1; number <= settings.rounds; number++) {
@@ -81,7 +79,7 @@ function titleOf(compressor: Compressor): string {
 
 /** One hibernation and its resume; both start from a page cache that is as good as empty. */
 async function measure(machine: Machine, title: string, save: () => Promise<Report>): Promise<Measures> {
-  await insideShell(machine, 'systemctl is-system-running --wait > /dev/null || true; sync; echo 3 > /proc/sys/vm/drop_caches')
+  await settle(machine)
   const saved = await save()
   if (!saved.ok)
     throw new MachineError(`${title}: ${saved.reason ?? 'did not hibernate'}`)

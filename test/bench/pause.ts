@@ -7,7 +7,7 @@ import type {Machine} from '../lab/machine.js'
 import {say} from '../lab/say.js'
 import {scratchMachine} from '../lab/scratch.js'
 import {reap} from '../lab/verbs/down.js'
-import {checkMemory, holdMemory, startTellingPayload} from '../lab/workload.js'
+import {checkMemory, endPayload, holdMemory, settle, startTellingPayload} from '../lab/workload.js'
 import {numberFrom} from './options.js'
 import {median} from './summary.js'
 
@@ -53,25 +53,19 @@ async function measureHeld(machine: Machine, percent: number, rounds: number): P
 
 async function measureProcesses(machine: Machine, processes: number, rounds: number): Promise<Row> {
   await hold(machine, PERCENT_OF_PROCESSES)
-  await forget(machine, 'sleepers')
+  await endPayload(machine, 'sleepers')
   await startTellingPayload(machine, 'sleepers', 'sleepers', String(processes))
   const row = await measure(machine, rounds)
-  await forget(machine, 'sleepers')
+  await endPayload(machine, 'sleepers')
   return row
 }
 
 /** Has so many percent of memory in use, with what the system itself takes. */
 async function hold(machine: Machine, percent: number): Promise<void> {
-  await forget(machine, UNIT)
-  await insideShell(machine, 'systemctl is-system-running --wait > /dev/null || true; sync; echo 3 > /proc/sys/vm/drop_caches')
+  await endPayload(machine, UNIT)
+  await settle(machine)
   const {total, available} = await memoryOf(machine)
   await holdMemory(machine, UNIT, Math.max(1, Math.round((available - total * (100 - percent) / 100) / 1024)))
-}
-
-async function forget(machine: Machine, unit: string): Promise<void> {
-  await attemptInside(machine, ['systemctl', 'stop', unit])
-  await attemptInside(machine, ['systemctl', 'reset-failed', unit])
-  await inside(machine, ['rm', '-f', `/run/${unit}.status`])
 }
 
 /** Snapshots of the machine, which goes on after each. */

@@ -1,5 +1,5 @@
 // What runs in a machine while it hibernates, and what must be true of it afterwards: for demo, tests and bench.
-import {inside} from './execute.js'
+import {attemptInside, inside, insideShell} from './execute.js'
 import type {Machine} from './machine.js'
 
 const PROGRAMS = '/usr/lib/permafrost-lab'
@@ -40,6 +40,18 @@ export async function checkMemory(machine: Machine, unit: string): Promise<HeldM
 export async function startTellingPayload(machine: Machine, unit: string, ...words: string[]): Promise<void> {
   await startPayload(machine, unit, ...words, statusFile(unit))
   await waitFor(machine, `test -s ${statusFile(unit)}`)
+}
+
+/** Ends a payload that may not be there, and lets its name be taken again. */
+export async function endPayload(machine: Machine, unit: string): Promise<void> {
+  await attemptInside(machine, ['systemctl', 'stop', unit])
+  await attemptInside(machine, ['systemctl', 'reset-failed', unit])
+  await inside(machine, ['rm', '-f', statusFile(unit)])
+}
+
+/** Returns when all of the boot is done and the page cache is as good as empty. */
+export async function settle(machine: Machine): Promise<void> {
+  await insideShell(machine, 'systemctl is-system-running --wait > /dev/null || true; sync; echo 3 > /proc/sys/vm/drop_caches')
 }
 
 /** What such a payload says when it is asked now. */
