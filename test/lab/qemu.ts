@@ -95,9 +95,10 @@ function qemuArguments(request: QemuRequest): string[] {
     ...directBoot(request),
     '-chardev', `socket,id=console,path=${request.consoleInput},server=on,wait=off,logfile=${request.consoleLog},logappend=on`,
     '-serial', 'chardev:console',
-    '-chardev', `socket,id=monitor,path=${request.monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control',
     '-device', 'virtio-rng-pci', '-device', `virtio-serial-pci,max_ports=${portCount}`, ...ports, ...disks,
-    ...(request.network === null ? [] : networkArguments(request.network))
+    ...(request.network === null ? [] : networkArguments(request.network)),
+    // The last socket that QEMU makes: when it answers, the others are there.
+    '-chardev', `socket,id=monitor,path=${request.monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control'
   ]
 }
 
