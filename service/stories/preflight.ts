@@ -180,7 +180,7 @@ function checkWayBack({configuration: {target}, findWayBackMarks, host}: Machine
   // Made elsewhere, it cannot be looked at.
   if (built === null) return
   const update = `run 'update-initramfs -u -k ${host.kernel.release}'`
-  if (!built.words.includes('net')) refuse(`'${built.file}' has no drivers of network cards for certain; ${update}`)
+  if (!built.words.includes('net')) refuse(`'${built.file}' may lack the drivers of this machine's network cards; ${update}`)
   if (target?.kind === 'tls' && !built.words.includes(`tls=${String(tlsDigest)}`)) {
     refuse(`'${built.file}' has not the certificates of '/etc/permafrost/tls', or not 'openssl'; ${update}`)
   }

@@ -109,7 +109,7 @@ export async function describeSystem(machine: ScratchMachine): Promise<Readonly<
     // Kernels give virtio's disks different major numbers.
     tables: "dmsetup table 2> /dev/null | sed 's/ [0-9]*:\\([0-9]\\)/ disk:\\1/g'",
     // Drivers are those that the kernel running when it was made had found; ours has them built in.
-    initramfs: "lsinitramfs /boot/initrd.img-$(uname -r) | grep -v '/kernel/\\(drivers\\|crypto\\|lib\\|arch\\)' | sort",
+    initramfs: "lsinitramfs /boot/initrd.img-$(uname -r) | grep -v '/kernel/\\(drivers\\|crypto\\|lib\\|arch\\|block\\)' | sort",
     units: 'systemctl list-unit-files --no-legend --no-pager | sort',
     hibernation: 'systemctl cat systemd-hibernate.service systemd-logind.service',
     fstab: 'cat /etc/fstab',

@@ -96,7 +96,7 @@ test('a server that is not there is a row of the check, and nothing is changed',
 
 const SERVER = {text: 'x', host: 'store', port: 1, name: 'ice'}
 for (const [what, target, wayBackMarks, remedy] of [
-  ['a server, and an initramfs without network cards', {kind: 'tcp', ...SERVER}, {built: {file: '/boot/i', words: ['']}}, /'\/boot\/i' has no drivers of network cards for certain; run 'update-initramfs -u -k 6\.12'/],
+  ['a server, and an initramfs without network cards', {kind: 'tcp', ...SERVER}, {built: {file: '/boot/i', words: ['']}}, /'\/boot\/i' may lack the drivers of this machine's network cards; run 'update-initramfs -u -k 6\.12'/],
   ['a server, and an initramfs made elsewhere', {kind: 'tcp', ...SERVER}, {built: null}, null],
   ['TLS without certificates', {kind: 'tls', ...SERVER}, {}, /has not all of 'ca\.pem'/],
   ['TLS, and an initramfs without the certificates', {kind: 'tls', ...SERVER}, {tlsDigest: 'ab'}, /has not the certificates of/],
