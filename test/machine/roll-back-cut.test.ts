@@ -1,7 +1,7 @@
 // The power goes while what was written during an aborted save is being merged back.
 import {open} from 'node:fs/promises'
 import {setTimeout as delay} from 'node:timers/promises'
-import test from 'ava'
+import test, {type ExecutionContext} from 'ava'
 import {decodeMergeList, MERGE_LIST_BYTES, MERGE_LIST_OFFSET, type MergeList} from '../../service/image/merge-list.js'
 import {loadDigest} from '../../service/image/digest.js'
 import {attemptInside, inside, insideShell} from '../lab/execute.js'
@@ -10,6 +10,7 @@ import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {cut, down} from '../lab/verbs/down.js'
 import {resume} from '../lab/verbs/resume.js'
 import {holdMemory, kernelTrouble} from '../lab/workload.js'
+import {casesOfRun} from '../lib/cases.js'
 
 const POLICY = '[Needed]\nUnit=needed.service\nWhen=always\nReason=A test\n'
 const PLACES = ['/var/lib/written', '/mnt/data/written']
@@ -25,36 +26,84 @@ const WRITER = `
     done
   done`
 
-let machine: ScratchMachine
+interface Layout {
+  readonly where: string
+  readonly type: 'ext4' | 'none'
+  /** For the shell: makes and mounts the file system that the disk does not come with. */
+  readonly make: string
+  /** Mapped devices, and what the file system on each is known by. */
+  readonly devices: Readonly<Record<string, string>>
+  /** Who finishes the merge of the first: the initramfs, or a unit for devices that it does not have. */
+  readonly isEarly: boolean
+}
 
-test.before(async () => {
-  machine = await scratchMachine('roll-back-cut', {memoryMib: 768, disks: [{name: 'data', bytes: 256 * 2 ** 20, type: 'ext4'}]})
-  await insideShell(machine, 'mkdir -p /etc/permafrost/policy.d; printf %s "$1" > /etc/permafrost/policy.d/test.conf', POLICY)
-})
+const ON_DISK: Layout = {
+  where: 'a disk', type: 'ext4', make: '', devices: {'permafrost-vda': '/dev/vda', 'permafrost-vdb': '/dev/vdb'}, isEarly: true
+}
+/** Such as one of a storage system that only a service of its own knows how to attach. */
+const ATTACH = `[Unit]
+DefaultDependencies=no
+After=systemd-udevd.service
+Before=local-fs-pre.target
+Wants=local-fs-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=sh -c 'until [ -b /dev/disk/by-id/virtio-data ]; do sleep 0.1; done'
+ExecStart=dmsetup create late --table '0 491520 linear /dev/disk/by-id/virtio-data 16384'
+[Install]
+WantedBy=sysinit.target
+`
+const ON_LATE_DEVICE: Layout = {
+  where: 'a device that the initramfs does not have',
+  type: 'none',
+  make: `
+    printf %s "$1" > /etc/systemd/system/attach.service
+    systemctl --quiet enable --now attach.service
+    mke2fs -q -t ext4 /dev/mapper/late
+    mkdir -p /mnt/data
+    echo '/dev/mapper/late /mnt/data ext4 defaults 0 2' >> /etc/fstab
+    systemctl daemon-reload
+    mount /mnt/data`,
+  devices: {late: '/dev/mapper/late', 'permafrost-vda': '/dev/vda'},
+  isEarly: false
+}
 
-test.after.always(async () => { await machine[Symbol.asyncDispose]() })
+for (const layout of casesOfRun([ON_DISK], [ON_LATE_DEVICE]))
+  test.serial(`the next boot finishes the merges before it mounts anything, and nothing that was written is lost, on ${layout.where}`, async t => {
+    await using machine = await scratchMachine('roll-back-cut', {memoryMib: 768, disks: [{name: 'data', bytes: 256 * 2 ** 20, type: layout.type}]})
+    await insideShell(machine, layout.make, ATTACH)
+    await insideShell(machine, 'mkdir -p /etc/permafrost/policy.d; printf %s "$1" > /etc/permafrost/policy.d/test.conf', POLICY)
+    await rollBackSlowly(machine)
+    const merging = await stopWhileMerging(machine)
+    t.log(merging.join('; '))
+    t.deepEqual(merging.map(line => line.split(':')[0]), Object.keys(layout.devices))
+    const list = await readMergeList(machine)
+    t.deepEqual(list?.merges.map(({path}) => path).sort(), Object.values(layout.devices).sort())
 
-test.serial('the next boot finishes the merges before it mounts anything, and nothing that was written is lost', async t => {
-  await rollBackSlowly(machine)
-  const merging = await stopWhileMerging(machine)
-  t.log(merging.join('; '))
-  t.deepEqual(merging.map(line => line.split(':')[0]), ['permafrost-vda', 'permafrost-vdb'])
-  const list = await readMergeList(machine)
-  t.deepEqual(list?.merges.map(({path}) => path), ['/dev/vda', '/dev/vdb'])
+    const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
+    t.true(started.ok, started.reason ?? '')
+    await finished(t, machine, layout)
+    for (const place of PLACES) {
+      const checked = await attemptInside(machine, ['sh', '-c', 'cd "$1" && sha256sum --check --quiet sums && wc -l < sums', 'sh', place])
+      t.is(checked.status, 0, checked.stdout + checked.stderr)
+      t.true(Number(checked.stdout) >= 5, `only ${checked.stdout.trim()} files`)
+    }
+    t.notRegex(await inside(machine, ['dmsetup', 'table']), /snapshot|permafrost-merge/)
+    t.is(await readMergeList(machine), null)
+    await isClean(t, machine)
+  })
 
-  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
-  t.true(started.ok, started.reason ?? '')
-  t.regex(machine.consoleOfLastBoot(), /permafrost: finished the interrupted roll-back of the file system on '\/dev\/vda'/)
-  t.regex(machine.consoleOfLastBoot(), /permafrost: finished the interrupted roll-back of the file system on '\/dev\/vdb'/)
-  for (const place of PLACES) {
-    const checked = await attemptInside(machine, ['sh', '-c', 'cd "$1" && sha256sum --check --quiet sums && wc -l < sums', 'sh', place])
-    t.is(checked.status, 0, checked.stdout + checked.stderr)
-    t.true(Number(checked.stdout) >= 5, `only ${checked.stdout.trim()} files`)
+async function finished(t: ExecutionContext, where: ScratchMachine, {devices, isEarly}: Layout): Promise<void> {
+  const done = Object.values(devices).map(device => `permafrost: finished the interrupted roll-back of the file system on '${device}'`)
+  const late = isEarly ? [] : done.slice(0, 1)
+  await attemptInside(where, ['systemctl', 'is-system-running', '--wait'])
+  const unit = await inside(where, ['journalctl', '-b', '--no-pager', '--unit=permafrost-merge.service'])
+  for (const line of done) {
+    t.true(where.consoleOfLastBoot().includes(line), line)
+    t.is(unit.includes(line), late.includes(line), unit)
   }
-  t.notRegex(await inside(machine, ['dmsetup', 'table']), /snapshot|permafrost-merge/)
-  t.is(await readMergeList(machine), null)
-  await isClean(t)
-})
+}
 
 /** Copying what was written back takes its time, so that there is a middle of it. */
 async function rollBackSlowly(where: ScratchMachine): Promise<void> {
@@ -96,10 +145,10 @@ async function readMergeList(where: ScratchMachine): Promise<MergeList | null> {
   return decodeMergeList(bytes, loadDigest(), path)
 }
 
-async function isClean(t: {deepEqual: (a: unknown, b: unknown) => void, true: (value: boolean, message: string) => void}): Promise<void> {
-  t.deepEqual(kernelTrouble(machine.consoleText()), [])
-  await down(machine, {isWiped: false})
-  for (const disk of machine.state.disks.filter(one => one.role === 'root' || one.role === 'data')) {
+async function isClean(t: ExecutionContext, where: ScratchMachine): Promise<void> {
+  t.deepEqual(kernelTrouble(where.consoleText()), [])
+  await down(where, {isWiped: false})
+  for (const disk of where.state.disks.filter(({role, type}) => role === 'root' || (role === 'data' && type !== null))) {
     const result = await fsck(disk)
     t.true(result.isClean, result.output)
   }
