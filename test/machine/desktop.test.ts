@@ -7,10 +7,16 @@ import {holdMemory, kernelLogOf, waitFor} from '../lab/workload.js'
 
 const MANAGER = 'org.permafrost1 /org/permafrost1 org.permafrost1.Manager'
 const LOGIND = 'org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager'
+/** SD_MESSAGE_SLEEP_START and SD_MESSAGE_SLEEP_STOP of systemd/sd-messages.h. */
+const SLEEP_START = '6bbd95ee977941e497c48be27c254128'
+const SLEEP_STOP = '8811e6df2a8e40f58a94cea26f8ebf14'
 /** More than a small machine would show of a service whose memory grows with the image. */
 const MEMORY_MIB = 1536
 /** What the service may take, whatever is saved. */
 const SERVICE_MIB = 96
+
+/** For system-sleep: what systemd-sleep(8) says it is called with. */
+const HOOK = '#!/bin/sh\necho "$1 $2 $SYSTEMD_SLEEP_ACTION" >> /run/hooks\n'
 
 let machine: ScratchMachine
 
@@ -58,6 +64,7 @@ date +%s%N > /run/let-go
 `)
   await inside(machine, ['systemd-run', '--quiet', '--unit=delayer', 'systemd-inhibit', '--what=sleep', '--mode=delay', '--who=locker', 'sh', '/root/delay'])
   await waitFor(machine, 'systemd-inhibit --list --no-legend | grep -q locker')
+  await insideShell(machine, 'printf "%s" "$1" > "$2"; chmod +x "$2"', HOOK, '/usr/lib/systemd/system-sleep/lab')
   await holdMemory(machine, 'hold', 900)
   await insideShell(machine, 'printf "#!/bin/sh\\nexec systemctl --check-inhibitors=yes --ignore-inhibitors hibernate\\n" > /root/ask; chmod +x /root/ask')
   const saved = await hibernate(machine, ['/root/ask'])
@@ -67,10 +74,12 @@ date +%s%N > /run/let-go
   await waitFor(machine, 'grep -q "boolean false" /run/prepare.log')
   const heard = (await inside(machine, ['cat', '/run/prepare.log'])).match(/boolean (true|false)/g)
   t.deepEqual(heard, ['boolean true', 'boolean false'])
+  t.is(await inside(machine, ['cat', '/run/hooks']), 'pre hibernate hibernate\npost hibernate hibernate\n')
   const letGo = Number(await inside(machine, ['cat', '/run/let-go'])) / 1e6
-  const asleep = Number(await insideShell(machine, `journalctl -o json -n 1 MESSAGE_ID=6bbd95ee977941e497c48be27c254128 |
-    sed 's/.*"__REALTIME_TIMESTAMP":"\\([0-9]*\\)".*/\\1/'`)) / 1e3
+  const asleep = await timeOfMessage(machine, SLEEP_START)
   t.true(asleep > letGo, `slept at ${asleep}, let go at ${letGo}`)
+  const awake = await timeOfMessage(machine, SLEEP_STOP)
+  t.true(awake > asleep, `slept at ${asleep}, awake at ${awake}`)
 })
 
 test.serial('the journal has one entry of the attempt, and status --last shows it', async t => {
@@ -110,3 +119,9 @@ test.serial('the service comes back after the bus was restarted, and is confined
   t.log(security.trim().split('\n').at(-1))
   t.regex(security, /Overall exposure level for permafrostd\.service: [0-4]\.\d/)
 })
+
+/** Milliseconds since 1970, by the machine's clock, at which the journal got its last message with that id. */
+async function timeOfMessage(where: ScratchMachine, id: string): Promise<number> {
+  const entry: unknown = JSON.parse(await inside(where, ['journalctl', '-o', 'json', '-n', '1', `MESSAGE_ID=${id}`]))
+  return Number((entry as {readonly __REALTIME_TIMESTAMP: string}).__REALTIME_TIMESTAMP) / 1e3
+}
