@@ -1,6 +1,6 @@
 // npm test: every check there is, the cheap ones first; the last line says how many passed, failed and were skipped.
 import {spawn} from 'node:child_process'
-import {existsSync, readdirSync} from 'node:fs'
+import {readdirSync} from 'node:fs'
 import {join} from 'node:path'
 import {createInterface} from 'node:readline'
 import {messageOf} from '../lab/errors.js'
@@ -24,24 +24,38 @@ const PASSED: Counts = {passed: 1, failed: 0, skipped: 0}
 const FAILED: Counts = {passed: 0, failed: 1, skipped: 0}
 const NOTHING: Counts = {passed: 0, failed: 0, skipped: 0}
 
-const STAGES: readonly Stage[] = [
+/** The cheapest come first, one after the other. */
+const FIRST: readonly Stage[] = [
   {title: 'types', run: async () => await runCheck(['node_modules/typescript/bin/tsc', '--noEmit', '--project', 'test/tsconfig.json'])},
-  {title: 'lint', run: async () => await runCheck(['node_modules/eslint/bin/eslint.js', '--config', 'test/lib/eslint.config.js', 'service', 'test'])},
-  {title: 'unit and integration', run: async () => await runAva(['test/unit', 'test/integration'], ['--timeout=5m'])},
+  {title: 'lint', run: async () => await runCheck(['node_modules/eslint/bin/eslint.js', '--config', 'test/lib/eslint.config.js', 'service', 'test'])}
+]
+
+const ON_THE_HOST: readonly Stage[] = [
+  {title: 'unit and integration', run: async () => await runAva(['test/unit/**/*.test.ts', 'test/integration/**/*.test.ts'], ['--timeout=5m'])}
+]
+
+/** Beside those on the host: machines leave processors idle for much of a boot. */
+const IN_MACHINES: readonly Stage[] = [
   {title: 'kernel, initramfs and root file system', run: buildSystem},
-  {title: 'machine', run: async () => await runAva(['test/machine'], ['--serial', '--concurrency=1', '--timeout=40m'])}
+  {title: 'machine', run: runMachineTests}
 ]
 
 async function runAll(): Promise<Counts> {
   await reap()
+  const first = await runStages(FIRST)
+  const beside = await Promise.all([runStages(ON_THE_HOST), runStages(IN_MACHINES)])
+  await reap()
+  return beside.reduce(sum, first)
+}
+
+async function runStages(stages: readonly Stage[]): Promise<Counts> {
   let total = NOTHING
-  for (const stage of STAGES) {
+  for (const stage of stages) {
     say(`test: ${stage.title}`)
     const counts = await safely(stage)
     total = sum(total, counts)
     say(`test: ${stage.title}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
   }
-  await reap()
   return total
 }
 
@@ -65,25 +79,32 @@ async function buildSystem(): Promise<Counts> {
   return PASSED
 }
 
-async function runAva(folders: readonly string[], options: readonly string[]): Promise<Counts> {
-  const patterns = folders.filter(hasTests).map(folder => `${folder}/**/*.test.ts`)
-  if (patterns.length === 0)
-    return NOTHING
+const MACHINES_AT_ONCE = 2
+
+/** Begun first, so that nobody waits for the last of them. */
+const LONGEST = ['selftests.test.ts', 'faults.test.ts']
+
+async function runMachineTests(): Promise<Counts> {
+  const files = readdirSync(join(repository(), 'test/machine')).filter(name => name.endsWith('.test.ts'))
+  const waiting = [...LONGEST, ...files.filter(name => !LONGEST.includes(name))]
+  const takeTurns = async (): Promise<Counts> => {
+    let counts = NOTHING
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift())
+      counts = sum(counts, await runAva([`test/machine/${file}`], ['--timeout=40m'], `${file.replace('.test.ts', '')} › `))
+    return counts
+  }
+  return (await Promise.all(Array.from({length: MACHINES_AT_ONCE}, takeTurns))).reduce(sum)
+}
+
+/** `prefix` goes before the titles of a single file: ava names files only when there are several. */
+async function runAva(patterns: readonly string[], options: readonly string[], prefix = ''): Promise<Counts> {
   let counts = NOTHING
   const status = await runNode(['node_modules/ava/entrypoints/cli.mjs', '--tap', ...options, ...patterns], line => {
     const outcome = outcomeOf(line)
     counts = sum(counts, outcome ?? NOTHING)
-    if (outcome === null || outcome.passed === 0)
-      process.stdout.write(`${line}\n`)
-    else
-      process.stdout.write(`${line.replace(/^ok \d+ - /, 'ok: ')}\n`)
+    process.stdout.write(`${line.replace(/^((?:not )?ok) \d+ - /, `$1: ${prefix}`)}\n`)
   })
   return status !== 0 && counts.failed === 0 ? sum(counts, FAILED) : counts
-}
-
-function hasTests(folder: string): boolean {
-  const path = join(repository(), folder)
-  return existsSync(path) && readdirSync(path, {recursive: true}).some(name => String(name).endsWith('.test.ts'))
 }
 
 /** A test point of the Test Anything Protocol; null for every other line. */

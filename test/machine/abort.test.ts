@@ -7,48 +7,54 @@ import {down} from '../lab/verbs/down.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, startPayload, waitFor} from '../lab/workload.js'
+import {casesOfRun} from '../lib/cases.js'
 
 const DIARY = '/var/lib/needed'
 /** Saving it takes longer than starting the command that aborts. */
-const HELD_MIB = 1300
-/** While everybody is frozen nothing can be asked, so that who aborts has to be kept with what it needs. */
-const WAYS = [
-  {name: 'Esc is pressed on a keyboard', keeps: '', abort: async (where: ScratchMachine) => { await where.press('esc') }},
-  {name: 'Esc is typed on the serial console', keeps: '', abort: async (where: ScratchMachine) => { await where.type('\x1b') }},
-  {
-    name: "'permafrost abort' is run by who is kept, the bus standing still",
-    keeps: 'permafrost-lab-agent.service',
-    abort: async (where: ScratchMachine) => { await inside(where, ['permafrost', 'abort']) }
-  },
-  {
-    name: 'Abort is called over a bus that is kept',
-    keeps: 'permafrost-lab-agent.service dbus.service',
-    abort: async (where: ScratchMachine) => {
-      const state = await inside(where, ['busctl', 'get-property', ...MANAGER, 'State'])
-      if (state !== 's "saving"\n')
-        throw new Error(`while saving the state is ${state}`)
-      await inside(where, ['busctl', 'call', ...MANAGER, 'Abort'])
-    }
-  },
-  {
-    name: 'systemd, kept, is told to stop systemd-hibernate.service',
-    keeps: 'permafrost-lab-agent.service dbus.service init.scope systemd-hibernate.service',
-    abort: async (where: ScratchMachine) => { await inside(where, ['systemctl', 'stop', 'systemd-hibernate.service']) }
-  }
-]
+const HELD_MIB = 700
 const MANAGER = ['org.permafrost1', '/org/permafrost1', 'org.permafrost1.Manager']
+
+interface Way {
+  readonly name: string
+  /** Units: while everybody is frozen nothing can be asked, so that who aborts has to be kept with what it needs. */
+  readonly keeps: string
+  readonly abort: (where: ScratchMachine) => Promise<unknown>
+}
+
+const ESC_ON_SERIAL: Way = {name: 'Esc is typed on the serial console', keeps: '', abort: async where => { await where.type('\x1b') }}
+const CALL_OVER_BUS: Way = {
+  name: 'Abort is called over a bus that is kept',
+  keeps: 'permafrost-lab-agent.service dbus.service',
+  abort: async where => {
+    const state = await inside(where, ['busctl', 'get-property', ...MANAGER, 'State'])
+    if (state !== 's "saving"\n')
+      throw new Error(`while saving the state is ${state}`)
+    await inside(where, ['busctl', 'call', ...MANAGER, 'Abort'])
+  }
+}
+const ESC_ON_KEYBOARD: Way = {name: 'Esc is pressed on a keyboard', keeps: '', abort: async where => { await where.press('esc') }}
+const COMMAND: Way = {
+  name: "'permafrost abort' is run by who is kept, the bus standing still",
+  keeps: 'permafrost-lab-agent.service',
+  abort: async where => { await inside(where, ['permafrost', 'abort']) }
+}
+const UNIT_STOPPED: Way = {
+  name: 'systemd, kept, is told to stop systemd-hibernate.service',
+  keeps: 'permafrost-lab-agent.service dbus.service init.scope systemd-hibernate.service',
+  abort: async where => { await inside(where, ['systemctl', 'stop', 'systemd-hibernate.service']) }
+}
 
 let machine: ScratchMachine
 
 test.before(async () => {
-  machine = await scratchMachine('service-abort', {memoryMib: 2048})
+  machine = await scratchMachine('service-abort', {memoryMib: 1280})
   await startPayload(machine, 'needed', 'append', DIARY)
   await holdMemory(machine, 'hold', HELD_MIB)
 })
 
 test.after.always(async () => { await machine[Symbol.asyncDispose]() })
 
-for (const {name, keeps, abort} of WAYS) {
+for (const {name, keeps, abort} of casesOfRun([ESC_ON_SERIAL, CALL_OVER_BUS], [ESC_ON_KEYBOARD, COMMAND, UNIT_STOPPED])) {
   test.serial(`goes back while saving when ${name}`, async t => {
     await keep(machine, `needed.service ${keeps}`)
     const before = await checkMemory(machine, 'hold')

@@ -16,6 +16,7 @@ import {cut} from '../lab/verbs/down.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {checkMemory, holdMemory} from '../lab/workload.js'
+import {casesOfRun} from '../lib/cases.js'
 
 /** Images that were carried about, and file systems that somebody had between the snapshot and the resume. */
 let machine: ScratchMachine
@@ -61,21 +62,27 @@ test.serial('an image that was resumed is refused when a copy of it comes back',
   await startsAnew(t, /not resuming: the file system on '.*' changed since the image was made/)
 })
 
-const STRANGERS: readonly {readonly who: string, readonly disk: string, readonly act: (path: string) => Promise<unknown>}[] = [
-  {
-    who: 'writes a file to ext4',
-    disk: 'other',
-    act: async path => {
-      const file = join(directory, 'stranger')
-      writeFileSync(file, 'was here\n')
-      await run('debugfs', ['-w', '-R', `write ${file} stranger`, path])
-    }
-  },
-  {who: 'empties the log of xfs', disk: 'data', act: async path => await run('xfs_repair', ['-f', '-L', path])},
-  {who: 'checks the root file system and marks it', disk: 'root', act: async path => await run('tune2fs', ['-C', '7', path])}
-]
+interface Stranger {
+  readonly who: string
+  readonly disk: string
+  readonly act: (path: string) => Promise<unknown>
+}
 
-for (const {who, disk: name, act} of STRANGERS)
+const EMPTIES_XFS_LOG: Stranger = {who: 'empties the log of xfs', disk: 'data', act: async path => await run('xfs_repair', ['-f', '-L', path])}
+const WRITES_TO_EXT4: Stranger = {
+  who: 'writes a file to ext4',
+  disk: 'other',
+  act: async path => {
+    const file = join(directory, 'stranger')
+    writeFileSync(file, 'was here\n')
+    await run('debugfs', ['-w', '-R', `write ${file} stranger`, path])
+  }
+}
+const CHECKS_ROOT: Stranger = {
+  who: 'checks the root file system and marks it', disk: 'root', act: async path => await run('tune2fs', ['-C', '7', path])
+}
+
+for (const {who, disk: name, act} of casesOfRun([EMPTIES_XFS_LOG], [WRITES_TO_EXT4, CHECKS_ROOT]))
   test.serial(`starts anew and says why when a stranger ${who} before the resume`, async t => {
     await save(t)
     if (name === 'data')

@@ -7,7 +7,7 @@ import {attemptInside, inside} from '../lab/execute.js'
 import {fsck} from '../lab/outside.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {pull, push} from '../lab/verbs/copy.js'
-import {cut, down} from '../lab/verbs/down.js'
+import {down} from '../lab/verbs/down.js'
 import {resume} from '../lab/verbs/resume.js'
 import {stock} from '../lab/verbs/stock.js'
 import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, startPayload, waitFor} from '../lab/workload.js'
@@ -44,7 +44,7 @@ test.serial('more commands run at once than there are ports', async t => {
 
 test.serial('no command is lost when sessions follow one another quickly', async t => {
   const worker = async (id: number) => {
-    for (let round = 0; round < 60; round++)
+    for (let round = 0; round < 20; round++)
       t.is(await inside(machine, ['echo', `${id} ${round}`]), `${id} ${round}\n`)
   }
   await Promise.all([1, 2, 3, 4, 5].map(worker))
@@ -80,12 +80,6 @@ test.serial('the agent and all processes survive hibernation through the stock p
   const length = (await appendedLines(machine, '/mnt/data/diary')).length
   await waitFor(machine, `[ "$(wc -l < /mnt/data/diary)" -gt ${length} ]`)
   t.is(firstBreak(await appendedLines(machine, '/mnt/data/diary')), null)
-})
-
-test.serial('a machine whose plug was pulled starts anew', async t => {
-  await cut(machine)
-  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
-  t.true(started.ok, started.reason ?? '')
 })
 
 test.serial('file systems are clean and the kernel has not complained in the end', async t => {
