@@ -36,6 +36,16 @@ export async function checkMemory(machine: Machine, unit: string): Promise<HeldM
   return {pid, count: after['count'] ?? 0, pages: after['pages'] ?? 0, badPages: after['bad'] ?? -1}
 }
 
+/** What is wrong with the memory of a process that should have gone on since; none when all is right. */
+export async function memoryComplaints(machine: Machine, unit: string, before: HeldMemory): Promise<string[]> {
+  const after = await checkMemory(machine, unit)
+  return [
+    ...(after.pid === before.pid ? [] : [`process ${before.pid} is ${after.pid} now`]),
+    ...(after.badPages === 0 && after.pages === before.pages ? [] : [`${after.badPages} of ${after.pages} pages are wrong, and they were ${before.pages}`]),
+    ...(after.count > before.count ? [] : [`the count was ${before.count} and is ${after.count}`])
+  ]
+}
+
 /** A payload that tells about itself in a file of status, such as `hold`; returns when it is at work. */
 export async function startTellingPayload(machine: Machine, unit: string, ...words: string[]): Promise<void> {
   await startPayload(machine, unit, ...words, statusFile(unit))
@@ -105,6 +115,14 @@ export async function appendedLines(machine: Machine, path: string): Promise<str
 /** The first line whose number does not follow the one before; null when there is none. */
 export function firstBreak(lines: readonly string[]): string | null {
   return lines.find((line, index) => numberOf(line) !== index + 1) ?? null
+}
+
+/** What is wrong with a file that `append` should be writing: no gap, no repetition, and new lines; none when all is right. */
+export async function diaryComplaints(machine: Machine, path: string): Promise<string[]> {
+  const {length} = await appendedLines(machine, path)
+  await waitFor(machine, `[ "$(wc -l < ${path})" -gt ${length} ]`)
+  const broken = firstBreak(await appendedLines(machine, path))
+  return broken === null ? [] : [`'${path}' does not go on at '${broken}'`]
 }
 
 /**

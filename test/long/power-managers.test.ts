@@ -4,7 +4,7 @@ import {inside, insideShell} from '../lab/execute.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
-import {checkMemory, holdMemory, kernelTrouble, waitFor} from '../lab/workload.js'
+import {checkMemory, holdMemory, kernelTrouble, memoryComplaints, waitFor} from '../lab/workload.js'
 
 /** The battery of drivers/power/supply/test_power.c, which says what its parameters are set to. */
 const BATTERY = '/sys/module/test_power/parameters'
@@ -64,9 +64,7 @@ async function hibernatesWhen(t: ExecutionContext, cause: string): Promise<void>
   t.true(saved.ok, saved.reason ?? '')
   const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
   t.true(resumed.ok, resumed.reason ?? '')
-  const after = await checkMemory(machine, 'hold')
-  t.is(after.badPages, 0)
-  t.is(after.pid, before.pid)
+  t.deepEqual(await memoryComplaints(machine, 'hold', before), [])
   await waitFor(machine, `[ "$(grep -c boolean /run/prepare.log)" -ge ${heardBefore.length + 2} ]`)
   t.deepEqual((await heard()).slice(heardBefore.length), ['true', 'false'])
 }

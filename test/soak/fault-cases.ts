@@ -7,7 +7,7 @@ import {readSpare} from '../lab/figures.js'
 import type {Machine} from '../lab/machine.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
-import {checkMemory, waitFor} from '../lab/workload.js'
+import {checkMemory, memoryComplaints, waitFor, type HeldMemory} from '../lab/workload.js'
 
 export interface FaultCase {
   readonly point: FaultPoint
@@ -46,7 +46,7 @@ export async function provoke(machine: Machine, fault: FaultCase): Promise<strin
   if (!machine.isRunning)
     return [`the machine did not stay on: ${saved.reason ?? 'it hibernated'}`]
   if (!isAfterResume(fault.point))
-    return await complaintsAbout(machine, {fault, since, countBefore: before.count})
+    return await complaintsAbout(machine, {fault, since, before})
   return [`the machine stayed on: ${saved.reason ?? ''}`]
 }
 
@@ -64,7 +64,7 @@ export async function provokeAfterResume(machine: Machine, fault: FaultCase): Pr
   // With a failure the daemon goes on, and what it left undone is done at its next start.
   if (fault.kind === 'fail')
     await setFault(machine, '')
-  return await complaintsAbout(machine, {fault, since, countBefore: before.count})
+  return await complaintsAbout(machine, {fault, since, before})
 }
 
 export async function setFault(machine: Machine, setting: string): Promise<void> {
@@ -94,7 +94,7 @@ interface End {
   readonly fault: FaultCase
   /** Seconds since 1970, by the machine's clock. */
   readonly since: string
-  readonly countBefore: number
+  readonly before: HeldMemory
 }
 
 async function complaintsAbout(machine: Machine, end: End): Promise<string[]> {
@@ -131,9 +131,9 @@ const LOOKS: Readonly<Record<string, Look>> = {
       return tables
     return /:Both|Inactive/i.test(inactive) ? inactive : null
   },
-  'everybody thawed': async (machine, {countBefore}) => {
-    const after = await checkMemory(machine, WITNESS)
-    return after.count > countBefore && after.badPages === 0 ? null : `${after.count} after ${countBefore}, ${after.badPages} wrong pages`
+  'everybody thawed': async (machine, {before}) => {
+    const complaints = await memoryComplaints(machine, WITNESS, before)
+    return complaints.length === 0 ? null : complaints.join(', ')
   },
   'image invalid': async machine => {
     const {superblock} = await readSpare(machine.state.disks.find(disk => disk.role === 'spare')?.path ?? '')

@@ -1,7 +1,8 @@
 // Programs of the laboratory that know themselves whether anything is wrong with them.
 import type {Machine} from '../../lab/machine.js'
 import {
-  appendedLines, askPayload, checkMemory, firstBreak, holdMemory, startPayload, startTellingPayload, waitFor
+  appendedLines, askPayload, checkMemory, diaryComplaints, holdMemory, memoryComplaints, startPayload,
+  startTellingPayload
 } from '../../lab/workload.js'
 import {complaintsAboutUnit, stateOfUnit, wordsOfUnit, type Work} from './work.js'
 
@@ -16,14 +17,7 @@ export const HELD_MEMORY: Work = {
   start: async machine => { await holdMemory(machine, 'hold', HELD_MIB) },
   watch: async machine => {
     const before = await checkMemory(machine, 'hold')
-    return async resumed => {
-      const after = await checkMemory(resumed, 'hold')
-      return [
-        ...(after.pid === before.pid ? [] : [`process ${before.pid} is ${after.pid} now`]),
-        ...(after.badPages === 0 ? [] : [`${after.badPages} of ${after.pages} pages are wrong`]),
-        ...(after.count > before.count ? [] : [`the count was ${before.count} and is ${after.count}`])
-      ]
-    }
+    return async resumed => await memoryComplaints(resumed, 'hold', before)
   }
 }
 
@@ -34,12 +28,11 @@ export const FSYNCED_DIARY: Work = {
   watch: async machine => {
     const before = await appendedLines(machine, DIARY)
     return async resumed => {
-      await waitFor(resumed, `[ "$(wc -l < ${DIARY})" -gt ${before.length} ]`)
+      const complaints = await diaryComplaints(resumed, DIARY)
       const after = await appendedLines(resumed, DIARY)
-      const broken = firstBreak(after)
       const lost = before.filter((line, index) => after[index] !== line)
       return [
-        ...(broken === null ? [] : [`it does not go on at '${broken}'`]),
+        ...complaints,
         ...(lost.length === 0 ? [] : [`${lost.length} lines are others, such as '${lost[0] ?? ''}'`])
       ]
     }
