@@ -6,7 +6,7 @@ import {findUuid} from './filesystems.js'
 import {cowName, pathUnder} from './names.js'
 import {findLeftovers} from './restore.js'
 import {tableLength} from './table.js'
-import type {CryptTarget, LinearTarget, SnapshotTarget, Target} from './targets.js'
+import {type CryptTarget, isSnapshotTarget, type LinearTarget, type Target} from './targets.js'
 import {toBytes, type Bytes, type Sectors} from './units.js'
 
 /** A live device whose newer blocks are in a slice, and what it takes to put them back without this boot's memory. */
@@ -31,7 +31,7 @@ export async function findMergeNeeds(dm: DeviceMapper, files: Files): Promise<re
     const device = devices.find(({name}) => name === live)
     if (device === undefined || !(state === 'snapshot' || state === 'merging')) continue
     const table = await dm.table(live)
-    const snapshot = table.find(isSnapshot)
+    const snapshot = table.find(isSnapshotTarget)
     const below = (await dm.table(cowName(live))).find(isSlice)
     if (snapshot === undefined || below === undefined) throw new DeviceMapperError('list the merge of', live, 'its slice has no table of ours')
     needs.push({
@@ -45,10 +45,6 @@ export async function findMergeNeeds(dm: DeviceMapper, files: Files): Promise<re
     })
   }
   return needs
-}
-
-function isSnapshot(target: Target): target is SnapshotTarget {
-  return target.kind === 'snapshot' || target.kind === 'snapshot-merge'
 }
 
 function isSlice(target: Target): target is LinearTarget | CryptTarget {

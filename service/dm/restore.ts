@@ -4,8 +4,9 @@ import {printDeviceNumber} from '../edge/device-number.js'
 import {DeviceMapperError} from '../errors.js'
 import type {DeviceMapper, MappedDevice} from './device-mapper.js'
 import {baseName, cowName, liveNameOf} from './names.js'
+import {goBackWithout, judgeSlice} from './slice-loss.js'
 import {isStoreEmpty, parseSliceStatus} from './slice.js'
-import type {SnapshotTarget} from './targets.js'
+import {isSnapshotTarget} from './targets.js'
 import {tableLength, type FillTemplate, type Table} from './table.js'
 
 /**
@@ -46,14 +47,19 @@ export async function findLeftovers(dm: DeviceMapper): Promise<readonly Leftover
 export async function findLostSlices(tools: Pick<RestoreTools, 'dm' | 'blocks'>): Promise<readonly string[]> {
   const lost: string[] = []
   for (const {live, state} of await findLeftovers(tools.dm)) {
-    if (state === 'snapshot' && (await isLost(live, tools))) lost.push(live)
+    if (state === 'snapshot' && (await judgeSlice(live, tools)).kind === 'written') lost.push(live)
   }
   return lost
 }
 
-/** Turns every snapshot into a merge. After this no more of any slice is used up. */
+/** Turns every snapshot into a merge, or goes straight back where there is nothing to merge. After this no more of any slice is used up. */
 export async function beginMerges(tools: RestoreTools): Promise<void> {
-  await forEachLeftover(tools.dm, ['snapshot'], ({live}) => beginMerge(live, tools))
+  await forEachLeftover(tools.dm, ['snapshot'], async ({live}) => {
+    const loss = await judgeSlice(live, tools)
+    // The kernel would merge one that is broken as if nothing had been in it.
+    if (loss.kind === 'written') throw new DeviceMapperError('merge', live, `${loss.why}, so what was written to it is lost; restart the machine`)
+    await (loss.kind === 'none' ? beginMerge(live, tools) : goBackWithout(live, loss, tools))
+  })
 }
 
 /** Waits for the merges and puts everything back; what was on its own table only loses base and slice. */
@@ -110,26 +116,9 @@ function stateOf(table: Table): LiveState {
   return first?.kind === 'snapshot-merge' ? 'merging' : 'own'
 }
 
-/** A slice the kernel has given up is lost; one with anything in it has to be readable. */
-async function isLost(live: string, {dm, blocks}: Pick<RestoreTools, 'dm' | 'blocks'>): Promise<boolean> {
-  const slice = parseSliceStatus(await dm.status(live))
-  if (slice.kind === 'broken') return true
-  if (slice.kind === 'usable' && slice.used === slice.bookkeeping) return false
-  const snapshot = (await dm.table(live)).find(isSnapshot)
-  try {
-    if (snapshot !== undefined) await isStoreEmpty(snapshot.cow, snapshot.chunk, blocks)
-    return snapshot === undefined
-  } catch {
-    return true
-  }
-}
-
 async function beginMerge(live: string, {dm, fillTemplate}: RestoreTools): Promise<void> {
-  // The kernel would merge one that is broken as if nothing had been in it.
-  const slice = parseSliceStatus(await dm.status(live))
-  if (slice.kind === 'broken') throw new DeviceMapperError('merge', live, `its state is '${slice.status}', so what was written to it is lost; restart the machine`)
   const base = baseName(live)
-  const snapshot = (await dm.table(live)).find(isSnapshot)
+  const snapshot = (await dm.table(live)).find(isSnapshotTarget)
   if (snapshot === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')
   const table = await dm.table(base)
   await dm.load(base, table)
@@ -141,10 +130,6 @@ async function beginMerge(live: string, {dm, fillTemplate}: RestoreTools): Promi
   })
   await dm.load(live, merge)
   await dm.resume(live)
-}
-
-function isSnapshot(target: Table[number]): target is SnapshotTarget {
-  return target.kind === 'snapshot' || target.kind === 'snapshot-merge'
 }
 
 /** The kernel sends no event for the last chunk, so it is asked until that is reached. */
@@ -163,7 +148,7 @@ async function isMerged(live: string, {dm, blocks}: RestoreTools): Promise<boole
     case 'usable':
       return slice.used === slice.bookkeeping
     case 'overflowed': {
-      const merge = (await dm.table(live)).find(isSnapshot)
+      const merge = (await dm.table(live)).find(isSnapshotTarget)
       if (merge === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')
       return await isStoreEmpty(merge.cow, merge.chunk, blocks)
     }

@@ -39,6 +39,10 @@ export interface SnapshotTarget extends Extent {
   readonly options: readonly string[]
 }
 
+export function isSnapshotTarget(target: Target): target is SnapshotTarget {
+  return target.kind === 'snapshot' || target.kind === 'snapshot-merge'
+}
+
 /** Any target of which nothing is known but its name. */
 export interface OtherTarget extends Extent {
   readonly kind: 'other'

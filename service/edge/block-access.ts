@@ -1,13 +1,17 @@
-import {allocateAligned} from './aligned.js'
+import {open} from 'node:fs/promises'
 import {printDeviceNumber, type DeviceNumber} from './device-number.js'
 import {DirectDevice} from './direct-device.js'
 import type {Files} from './files.js'
 
-/** Block devices by number, past the page cache. */
+/** Block devices by number, past the page cache where nothing else is said. */
 export interface BlockAccess {
   openForReading(device: DeviceNumber): Promise<BlockReader>
   /** Overwrites the first `bytes` of the device with zeros. */
   zeroStart(device: DeviceNumber, bytes: number): Promise<void>
+  /** Overwrites the beginning of the device; a whole number of blocks. */
+  writeStart(device: DeviceNumber, content: Buffer): Promise<void>
+  /** The first `bytes` of the device as the kernel has them in memory, or, where it has not, from the disk. */
+  readCachedStart(device: DeviceNumber, bytes: number): Promise<Buffer>
 }
 
 export interface BlockReader extends AsyncDisposable {
@@ -17,12 +21,25 @@ export interface BlockReader extends AsyncDisposable {
 export function openBlockAccess(files: Files): BlockAccess {
   return {
     openForReading: (device) => DirectDevice.openForReading(nodeOf(device, files)),
-    async zeroStart(device, bytes) {
-      await using opened = await DirectDevice.openForWriting(nodeOf(device, files), {isExclusive: false})
-      await opened.write(allocateAligned(bytes), 0)
-      await opened.flush()
+    zeroStart: (device, bytes) => overwriteStart(nodeOf(device, files), Buffer.alloc(bytes)),
+    writeStart: (device, content) => overwriteStart(nodeOf(device, files), content),
+    async readCachedStart(device, bytes) {
+      const handle = await open(nodeOf(device, files), 'r')
+      try {
+        const {buffer, bytesRead} = await handle.read(Buffer.alloc(bytes), 0, bytes, 0)
+        if (bytesRead < bytes) throw new Error(`the device ends before byte ${bytes}`)
+        return buffer
+      } finally {
+        await handle.close()
+      }
     },
   }
+}
+
+async function overwriteStart(path: string, content: Buffer): Promise<void> {
+  await using opened = await DirectDevice.openForWriting(path, {isExclusive: false})
+  await opened.writePadded(content, 0)
+  await opened.flush()
 }
 
 /** The node the kernel itself makes in /dev, which is there without udev. */

@@ -12,7 +12,7 @@ import {fakeFiles} from '../fakes/files.js'
 
 const MIB = 2 ** 20
 const fillTemplate = loadTemplates(new URL('../../../dm-tables', import.meta.url).pathname)
-const blocks = fakeBlocks([])
+const {blocks} = storesWith([7n])
 const AREA = {device: {major: 252, minor: 48}, offsetBytes: 100 * MIB, bytes: 64 * MIB, isEncrypted: false}
 
 test('every file system gets a read-only base, a slice of its own and an inactive snapshot table', async (t) => {
@@ -130,6 +130,41 @@ test('a slice that was given up, or cannot be read although something is in it, 
   t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['snapshot', 'snapshot'])
 })
 
+test('a slice that cannot be read and holds nothing is left without a merge', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  for (const {number} of await prepare()) dm.swap(number)
+  dm.statuses = ['16/2048 16']
+  const before = dm.changes.length
+  await beginMerges({dm, blocks: fakeBlocks([]), fillTemplate})
+  t.deepEqual(dm.changes.slice(before), ['load root', 'resume root', 'load home', 'resume home'])
+  t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['own', 'own'])
+})
+
+const SUPERBLOCK = {uuid: 'one-uuid-of-16-b', isJournalInUse: true}
+const chunks = [
+  ['an ext4 superblock that says that its journal is in use', superblockChunk(SUPERBLOCK), 'own'],
+  ['an ext4 superblock of another file system', superblockChunk({...SUPERBLOCK, uuid: 'another-one-16-b'}), 'snapshot'],
+  ['an ext4 superblock as it was at the snapshot', superblockChunk({...SUPERBLOCK, isJournalInUse: false}), 'snapshot'],
+  ['something else', Buffer.alloc(4096, 1), 'snapshot'],
+] as const
+
+for (const [what, cached, state] of chunks) {
+  test(`a slice that cannot be read, of one chunk, with ${what} in memory ends on ${state}`, async (t) => {
+    const {dm, prepare} = await twoFileSystems()
+    const [root] = await prepare()
+    if (root !== undefined) dm.swap(root.number)
+    dm.statuses = ['24/2048 16']
+    const lossy = lossySlice(superblockChunk({...SUPERBLOCK, isJournalInUse: false}), cached, root?.base.minor ?? 0)
+    t.deepEqual(await findLostSlices({dm, blocks: lossy.blocks}), state === 'own' ? [] : ['root'])
+    const before = dm.changes.length
+    const begun = beginMerges({dm, blocks: lossy.blocks, fillTemplate})
+    await (state === 'own' ? begun : t.throwsAsync(begun, {message: /its slice cannot be read, so what was written to it is lost/}))
+    t.is((await findLeftovers(dm)).find(({live}) => live === 'root')?.state, state)
+    t.deepEqual(lossy.written, state === 'own' ? [cached] : [])
+    t.deepEqual(dm.changes.slice(before), state === 'own' ? ['load root-permafrost-base', 'resume root-permafrost-base', 'load root', 'resume root'] : [])
+  })
+}
+
 test('a merge that the kernel gave up is an error', async (t) => {
   const {dm, prepare} = await twoFileSystems()
   for (const {number} of await prepare()) dm.swap(number)
@@ -183,7 +218,33 @@ function fakeBlocks(zeroed: string[]): BlockAccess {
     async zeroStart(device, bytes) {
       zeroed.push(`${device.major}:${device.minor} ${bytes}`)
     },
+    writeStart: () => Promise.reject(new Error('not expected here')),
+    readCachedStart: () => Promise.reject(new Error('not expected here')),
   }
+}
+
+/** Little-endian fields of struct ext4_super_block: s_magic, s_uuid and s_feature_incompat. */
+function superblockChunk({uuid, isJournalInUse}: {readonly uuid: string, readonly isJournalInUse: boolean}): Buffer {
+  const chunk = Buffer.alloc(4096)
+  chunk.writeUInt16LE(0xef53, 1024 + 0x38)
+  chunk.write(uuid, 1024 + 0x68)
+  chunk.writeUInt32LE(isJournalInUse ? 0x46 : 0x42, 1024 + 0x60)
+  return chunk
+}
+
+/** Only the base can be read, and what the page cache has of the live device. */
+function lossySlice(onDisk: Buffer, cached: Buffer, baseMinor: number) {
+  const written: Buffer[] = []
+  const blocks: BlockAccess = {
+    ...fakeBlocks([]),
+    openForReading: async ({minor}) => {
+      if (minor !== baseMinor) throw new Error('it has gone')
+      return {read: async (offset, length) => onDisk.subarray(offset, offset + length), [Symbol.asyncDispose]: async () => {}}
+    },
+    readCachedStart: async (_, bytes) => cached.subarray(0, bytes),
+    writeStart: async (_, content) => void written.push(content),
+  }
+  return {blocks, written}
 }
 
 /** Slices whose first exception has these new chunks, one look after the other; the last one stays. */

@@ -178,6 +178,8 @@ const zeroBlocks: BlockAccess = {
       [Symbol.asyncDispose]: () => Promise.resolve(),
     }),
   zeroStart: () => Promise.resolve(),
+  writeStart: () => Promise.resolve(),
+  readCachedStart: (_, bytes) => Promise.resolve(Buffer.alloc(bytes)),
 }
 
 function recordingLog(lines: string[]): Log {
