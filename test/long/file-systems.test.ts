@@ -87,8 +87,8 @@ test.before(async () => {
   for (const [index, place] of WRITTEN.entries())
     await startPayload(machine, `writer${index}`, 'append', `${place}/diary`, `diary${index}`)
   // More than there is memory for beside the rest: the first is swapped out.
-  await holdMemory(machine, 'first', 350)
-  await holdMemory(machine, 'second', 400)
+  await holdMemory(machine, 'first', 300)
+  await holdMemory(machine, 'second', 380)
 })
 
 test.after.always(async () => {

@@ -104,8 +104,9 @@ function highest(lines: ReadonlySet<string>, name: string): number {
 async function countInside(): Promise<ReadonlyMap<string, number>> {
   await insideShell(machine, 'systemctl stop "writer-*"; umount /mnt/ext /mnt/xfs /mnt/fat; sync; fsfreeze -f /')
   const counts = new Map<string, number>()
-  for (const disk of machine.state.disks) {
-    const name = deviceOf(machine.state.disks, disk).slice('/dev/'.length)
+  const {disks} = machine.state
+  for (const disk of disks) {
+    const name = deviceOf(disks, disk).slice('/dev/'.length)
     const fields = (await inside(machine, ['cat', `/sys/block/${name}/stat`])).trim().split(/\s+/)
     counts.set(disk.name, Number(fields[SECTORS_WRITTEN]))
   }
