@@ -45,16 +45,33 @@ interface BlockMount {
   readonly isWhole: boolean
 }
 
-/** proc_pid_mountinfo(5): the third field is the device, what follows " - " is type, source and options. */
+/**
+ * Of every mount namespace, this process's first: what is mounted in one only is written to all the same.
+ * proc_pid_mountinfo(5): the third field is the device, what follows " - " is type, source and options.
+ */
 export function findBlockMounts(files: Files): readonly BlockMount[] {
   const mounts = new Map<string, BlockMount>()
-  for (const line of (files.readText('/proc/self/mountinfo') ?? '').split('\n')) {
-    const mount = parseMount(line, files)
-    if (mount === null) continue
-    const key = printDeviceNumber(mount.number)
-    if (!mounts.has(key)) mounts.set(key, mount)
+  for (const place of ['/proc/self', ...findOtherNamespaces(files)]) {
+    for (const line of (files.readText(`${place}/mountinfo`) ?? '').split('\n')) {
+      const mount = parseMount(line, files)
+      if (mount === null) continue
+      const key = printDeviceNumber(mount.number)
+      if (!mounts.has(key)) mounts.set(key, mount)
+    }
   }
   return [...mounts.values()]
+}
+
+/** A process in each mount namespace but this one's: mount_namespaces(7). */
+function findOtherNamespaces(files: Files): readonly string[] {
+  const known = new Set([files.link('/proc/self/ns/mnt')])
+  return files.list('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+    const namespace = files.link(`/proc/${pid}/ns/mnt`)
+    // A kernel thread's, or one that has just ended.
+    if (namespace === null || known.has(namespace)) return []
+    known.add(namespace)
+    return [`/proc/${pid}`]
+  })
 }
 
 /** Types whose superblock tells on how many devices they lie: `findElsewhere` looks there. */
@@ -94,12 +111,19 @@ async function findMapping(number: DeviceNumber, {files, dm, devices}: Surroundi
 
 /** Whether the device, or any below it, is one that cryptsetup made. */
 export function isEncrypted(number: DeviceNumber, files: Files): boolean {
+  return findEncryptions(number, files).length > 0
+}
+
+/** The names of those that cryptsetup made, of the device and all below it. */
+export function findEncryptions(number: DeviceNumber, files: Files): readonly string[] {
   const directory = `/sys/dev/block/${printDeviceNumber(number)}`
-  if (files.readText(`${directory}/dm/uuid`)?.startsWith('CRYPT-') === true) return true
-  return files.list(`${directory}/slaves`).some((name) => {
-    const below = parseDeviceNumber((files.readText(`${directory}/slaves/${name}/dev`) ?? '').trim())
-    return below !== null && isEncrypted(below, files)
+  const name = (files.readText(`${directory}/dm/name`) ?? '').trim()
+  const own = files.readText(`${directory}/dm/uuid`)?.startsWith('CRYPT-') === true ? [name] : []
+  const below = files.list(`${directory}/slaves`).flatMap((slave) => {
+    const slaveNumber = parseDeviceNumber((files.readText(`${directory}/slaves/${slave}/dev`) ?? '').trim())
+    return slaveNumber === null ? [] : findEncryptions(slaveNumber, files)
   })
+  return [...own, ...below]
 }
 
 /** From udev's own notes, or by the links it made of them. */

@@ -1,4 +1,4 @@
-import {readdirSync, readFileSync, realpathSync, statSync} from 'node:fs'
+import {readdirSync, readFileSync, readlinkSync, realpathSync, statSync} from 'node:fs'
 import {deviceNumberOf, type DeviceNumber} from './device-number.js'
 
 /**
@@ -11,6 +11,8 @@ export interface Files {
   /** The number of a block device's node, symbolic links followed. */
   blockDevice(path: string): DeviceNumber | null
   realPath(path: string): string | null
+  /** What a symbolic link says. */
+  link(path: string): string | null
 }
 
 export function openFiles(): Files {
@@ -23,6 +25,7 @@ export function openFiles(): Files {
         return status.isBlockDevice() ? deviceNumberOf(status.rdev) : null
       }),
     realPath: (path) => orNull(() => realpathSync(path)),
+    link: (path) => orNull(() => readlinkSync(path)),
   }
 }
 

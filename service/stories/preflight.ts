@@ -1,4 +1,4 @@
-import {findFileSystems, type MountedFileSystem} from '../dm/filesystems.js'
+import {findEncryptions, findFileSystems, type MountedFileSystem} from '../dm/filesystems.js'
 import {SLICE_BYTES_MINIMUM, sliceBytes} from '../dm/prepare.js'
 import {findLeftovers} from '../dm/restore.js'
 import {
@@ -84,6 +84,7 @@ const CHECKS: readonly Check[] = [
   {id: 'next-boot', title: 'The next boot starts this kernel', look: checkNextBoot},
   {id: 'leftovers', title: 'Nothing is left of an earlier hibernation', look: checkLeftovers},
   {id: 'spare', title: 'The spare device is there and set up', look: async (_, findings) => void (await findings.sink)},
+  {id: 'spare-at-boot', title: 'The next boot finds the spare device', look: checkSpareAtBoot},
   {id: 'target', title: 'Whoever takes the image is there', isAsked: ({target}) => target !== null, look: async (_, findings) => void (await findings.target)},
   {id: 'way-back', title: 'The next boot can get the image back', isAsked: ({configuration}) => configuration.target !== null, look: checkWayBack},
   {id: 'room', title: 'There is room for the image', look: checkRoom},
@@ -184,6 +185,29 @@ function checkWayBack({configuration: {target}, findWayBackMarks, host}: Machine
   if (target?.kind === 'tls' && !built.words.includes(`tls=${String(tlsDigest)}`)) {
     refuse(`'${built.file}' has not the certificates of '/etc/permafrost/tls', or not 'openssl'; ${update}`)
   }
+}
+
+/**
+ * The loader looks at devices that are there in the initramfs. Volumes are activated there; what is encrypted is opened only if
+ * root needs it or crypttab(5) says 'initramfs' (cryptsetup-initramfs).
+ */
+async function checkSpareAtBoot({files, configuration: {spareDevice}, host}: Machine, findings: Findings): Promise<void> {
+  const spare = spareDevice === null ? null : files.blockDevice(spareDevice)
+  if (spare === null) return
+  const root = (await findings.fileSystems).find(({mountPoint}) => mountPoint === '/')
+  const opened = [...(root === undefined ? [] : findEncryptions(root.number, files)), ...namesOpenedInInitramfs(files)]
+  const closed = findEncryptions(spare, files).find((name) => !opened.includes(name))
+  if (closed === undefined) return
+  throw new CheckFailedError(
+    'spare-at-boot',
+    `the initramfs does not open '${closed}', so no boot would find the image; install cryptsetup-initramfs, add the option 'initramfs' to '${closed}' in '/etc/crypttab', and run 'update-initramfs -u -k ${host.kernel.release}'`,
+  )
+}
+
+/** crypttab(5): name, device, key file and options, with blanks between. */
+function namesOpenedInInitramfs(files: Files): readonly string[] {
+  const lines = (files.readText('/etc/crypttab') ?? '').split('\n').map((line) => line.trim().split(/\s+/))
+  return lines.filter(([name = '#', , , options = '']) => !name.startsWith('#') && options.split(',').includes('initramfs')).flatMap(([name]) => name ?? [])
 }
 
 async function checkLeftovers({dm, mergeNotes, sink, configuration}: Machine): Promise<void> {

@@ -49,7 +49,7 @@ head -c 32M /dev/urandom > /mnt/half/file
 mkdir /mnt/ext/upper /mnt/ext/work /mnt/over /mnt/bound
 mount -t overlay -o lowerdir=/usr/lib/udev,upperdir=/mnt/ext/upper,workdir=/mnt/ext/work over /mnt/over
 mount --bind /mnt/ext /mnt/bound
-fallocate -l 96M /mnt/ext/swapfile && chmod 600 /mnt/ext/swapfile && mkswap -q /mnt/ext/swapfile && swapon -p 5 /mnt/ext/swapfile
+fallocate -l 240M /mnt/ext/swapfile && chmod 600 /mnt/ext/swapfile && mkswap -q /mnt/ext/swapfile && swapon -p 5 /mnt/ext/swapfile
 zramctl --size 64M /dev/zram0 && mkswap -q /dev/zram0 && swapon -p 9 /dev/zram0
 
 for place in /mnt/btrfs /mnt/volumes/btrfs /mnt/volumes/ro /mnt/secret/btrfs /mnt/secret/ro; do

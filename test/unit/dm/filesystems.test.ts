@@ -97,6 +97,18 @@ test('what the file system itself is mounted as counts, not one of its mounts', 
   t.true(frozen?.isReadOnly)
 })
 
+test('what is mounted in another mount namespace only is found, once', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('root', '', parseTable('0 2048 linear 252:0 0', 'x'))
+  dm.add('inner', '', parseTable('0 2048 linear 252:16 0', 'x'))
+  const inner = mount('254:0', '/', 'ext4') + mount('254:1', '/inner', 'xfs')
+  const files = fakeFiles({
+    texts: {'/proc/self/mountinfo': mount('254:0', '/', 'ext4'), '/proc/7/mountinfo': inner, '/proc/8/mountinfo': inner, '/proc/9/mountinfo': mount('254:1', '/not-looked-at', 'xfs')},
+    links: {'/proc/self/ns/mnt': 'mnt:[1]', '/proc/9/ns/mnt': 'mnt:[1]', '/proc/7/ns/mnt': 'mnt:[2]', '/proc/8/ns/mnt': 'mnt:[2]'},
+  })
+  t.deepEqual((await findFileSystems(files, dm)).map(({mountPoint}) => mountPoint), ['/', '/inner'])
+})
+
 test('blanks in mount points are read as blanks', async (t) => {
   const dm = new FakeDeviceMapper()
   dm.add('vg-home', '', parseTable('0 2048 linear 252:0 0', 'x'))

@@ -18,6 +18,7 @@ function disk(more: Readonly<Record<string, string>>): Files {
     list: (path) => [...new Set(Object.keys(tree).filter((each) => each.startsWith(`${path}/`)).map((each) => each.slice(path.length + 1).split('/')[0] ?? ''))],
     blockDevice: () => ({major: 254, minor: 0}),
     realPath: () => '/dev/vda',
+    link: () => null,
   }
 }
 

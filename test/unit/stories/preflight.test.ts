@@ -12,7 +12,7 @@ test('every check passes on a machine that is ready, and nothing is changed', as
   t.deepEqual(results.filter(({passed}) => !passed), [])
   t.deepEqual(
     results.map(({id}) => id),
-    ['root', 'kernel', 'hibernation', 'loader', 'next-boot', 'leftovers', 'spare', 'room', 'file-systems', 'cow', 'memory', 'policy'],
+    ['root', 'kernel', 'hibernation', 'loader', 'next-boot', 'leftovers', 'spare', 'spare-at-boot', 'room', 'file-systems', 'cow', 'memory', 'policy'],
   )
   t.true(results.every(({remedy}) => remedy === ''))
   t.deepEqual(fake.dm.changes, [])
@@ -34,6 +34,20 @@ const mount = (number: string, type: string, options = 'rw'): FakeMachineOptions
 
 /** 112 MiB in use, 100 of them of processes. */
 const ALMOST_FULL = 'MemTotal: 131072 kB\nMemAvailable: 16384 kB\nMemFree: 131072 kB\nAnonPages: 102400 kB\n'
+
+/** A volume in an encrypted device. */
+const encryptedSpare = (more: Readonly<Record<string, string>>): FakeMachineOptions => ({
+  tree: {
+    texts: {
+      '/sys/dev/block/254:9/dm/name': 'vg-spare\n',
+      '/sys/dev/block/254:9/slaves/dm-8/dev': '254:8\n',
+      '/sys/dev/block/254:8/dm/name': 'frost\n',
+      '/sys/dev/block/254:8/dm/uuid': 'CRYPT-LUKS2-1-frost\n',
+      ...more,
+    },
+    blockDevices: {spare: {major: 254, minor: 9}},
+  },
+})
 
 /** As grub-mkconfig writes it. */
 const grub = (fallback: string, grubenv = ''): FakeMachineOptions => ({
@@ -148,6 +162,12 @@ const cases: readonly Case[] = [
     remedy: /103 MiB are needed, it has \d+ MiB; set up a larger one/,
     options: {tree: {texts: {'/proc/meminfo': ALMOST_FULL}}, memorySamples: [randomBytes(32_768), randomBytes(4096)]},
   },
+  {
+    name: 'an encrypted spare device that only the system itself opens',
+    fails: ['spare-at-boot'],
+    remedy: /does not open 'frost', so no boot would find the image; .*'initramfs' to 'frost' in '\/etc\/crypttab'.*-k 6\.12/,
+    options: encryptedSpare({'/etc/crypttab': '# frost UUID=1 none initramfs\nfrost UUID=1 none luks,discard\n'}),
+  },
   {name: 'a plain partition mounted', fails: ['file-systems'], remedy: /'\/data'.*not a device-mapper/, options: mount('8:1', 'ext4')},
   {name: 'a type whose changes cannot be told', fails: ['file-systems'], remedy: /type 'ntfs3'/, options: mount('254:0', 'ntfs3')},
   {name: 'a type that the kernel cannot freeze', fails: ['file-systems'], remedy: /type 'btrfs'.*cannot freeze.*mount it read-only/, options: mount('254:0', 'btrfs')},
@@ -160,6 +180,16 @@ for (const {name, fails, remedy, options, breakIt} of cases) {
     const failed = (await preflight(fake.machine)).filter(({passed}) => !passed)
     t.deepEqual(failed.map(({id}) => id), fails)
     t.regex(failed[0]?.remedy ?? '', remedy)
+  })
+}
+
+for (const [what, more] of [
+  ['the initramfs is told to open', {'/etc/crypttab': 'frost\tUUID=1  none luks,initramfs\n'}],
+  ['root is on, too', {'/sys/dev/block/254:0/slaves/dm-8/dev': '254:8\n'}],
+] as const) {
+  test(`a spare device in an encrypted device that ${what} passes`, async (t) => {
+    const fake = await fakeMachine(t, encryptedSpare(more))
+    t.deepEqual((await preflight(fake.machine)).filter(({passed}) => !passed), [])
   })
 }
 
