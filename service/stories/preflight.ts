@@ -239,9 +239,6 @@ async function checkRoom({sink, files, lz4, sampleMemory, configuration}: Machin
   throw new TargetError(sink.name, `${Math.ceil(neededBytes / 2 ** 20)} MiB are needed, it has ${Math.floor(roomBytes / 2 ** 20)} MiB; make room there`)
 }
 
-/** They do not tell the kernel which device they are on, so snapshot_kernel() refuses them: look_at_super() of the series. */
-const UNFREEZABLE_TYPES: readonly string[] = ['btrfs']
-
 async function checkFileSystems({blocks}: Machine, findings: Findings): Promise<void> {
   const fileSystems = await findings.fileSystems
   if (fileSystems.length > SNAPSHOT_DEVICES_MAXIMUM) {
@@ -250,12 +247,6 @@ async function checkFileSystems({blocks}: Machine, findings: Findings): Promise<
   for (const {mapping, mountPoint, type, isReadOnly, number} of fileSystems) {
     if (mapping.kind === 'unmapped') throw new UnmappedFileSystemError(mountPoint, `${mapping.device}: ${mapping.reason}`)
     if (isReadOnly) continue
-    if (UNFREEZABLE_TYPES.includes(type)) {
-      throw new CheckFailedError(
-        'file-systems',
-        `'${mountPoint}' has a file system of type '${type}', which the kernel cannot freeze together with its device; unmount it or mount it read-only`,
-      )
-    }
     await using source = await blocks.openForReading(number)
     const elsewhere = await findElsewhere({source, fileSystemType: type})
     if (elsewhere !== null) {

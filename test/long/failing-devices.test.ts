@@ -79,7 +79,7 @@ test.serial('starts anew and says why when a part of the image cannot be read', 
   machine.update({disks: machine.state.disks.map(disk => disk.name === 'pulled' ? {...disk, badSector} : disk)})
   const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
   t.true(started.ok, started.reason ?? '')
-  t.regex(await inside(machine, ['journalctl', '-b', '-k', '--no-pager', '--output=cat']), /^not resuming: cannot read '.*': Input\/output error$/m)
+  t.regex(await inside(machine, ['journalctl', '-b', '-k', '--no-pager', '--output=cat']), /^not resuming: cannot read '.*' at byte \d+: Input\/output error$/m)
   t.is(firstBreak(await appendedLines(machine, `${DIARY}-again`)), null)
   t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
   await isClean(t)
