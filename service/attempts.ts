@@ -13,6 +13,8 @@ export interface AttemptParts {
   readonly hibernate: (request: HibernateRequest) => Promise<HibernateOutcome>
   /** Throws a refusal when nothing was changed. */
   readonly snapshot: (request: SnapshotRequest, order: SnapshotOrder) => Promise<SnapshotOutcome>
+  /** Throws a refusal when nothing was changed. */
+  readonly selfTest: (request: HibernateRequest) => Promise<HibernateOutcome>
   /** Ends when nothing of an earlier attempt is left, with a sentence where there was something. */
   readonly recover: () => Promise<string | null>
   readonly check: () => Promise<readonly CheckRow[]>
@@ -43,6 +45,7 @@ const TOO_LATE: Readonly<Record<string, string>> = {
 }
 const UNDER_WAY = 'a hibernation is already under way'
 const SNAPSHOT_UNDER_WAY = 'a snapshot is already being taken'
+const SELFTEST_UNDER_WAY = 'a self-test is already under way'
 
 /**
  * One hibernation or snapshot at a time, and what can be seen of it from outside.
@@ -95,6 +98,11 @@ export class Attempts implements Manager {
         this.#endPause()
       },
     }, order))
+  }
+
+  async selfTest(): Promise<FigureTable> {
+    await this.#attempt(SELFTEST_UNDER_WAY, (request) => this.#parts.selfTest(request))
+    return this.#properties.LastFigures
   }
 
   async #attempt(activity: string, tell: Story): Promise<void> {

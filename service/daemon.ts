@@ -24,6 +24,7 @@ import {socketTarget} from './sinks/socket-target.js'
 import {hibernate} from './stories/hibernate.js'
 import {preflight} from './stories/preflight.js'
 import {recover, type RecoveryReport} from './stories/rollback.js'
+import {selfTest} from './stories/selftest.js'
 import {snapshotRunning} from './stories/snapshot.js'
 
 const log = openJournal({identifier: 'permafrostd'})
@@ -47,6 +48,7 @@ async function serve(): Promise<number> {
   const attempts = new Attempts({
     hibernate: async (request) => await hibernate(request, openCurrentMachine(log)),
     snapshot: async (request, order) => await snapshotRunning(request, openSnapshotMachine(log, order)),
+    selfTest: async (request) => await selfTest(request, openCurrentMachine(log)),
     recover: async () => describeRecovery(await recover(openRecoveringMachine(log))),
     check: async () => await check(log),
     listNeeded: async () => findNeeded(mergePolicyDirectories(), imageTypeOf(loadConfiguration())),

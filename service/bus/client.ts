@@ -42,6 +42,12 @@ export class PermafrostClient implements AsyncDisposable {
     await this.#call({member: 'Snapshot', signature: 'sa{sv}', body: [socket, options], timeoutMs: null})
   }
 
+  /** Ends after the way to a snapshot and back; gives what was measured. */
+  async selfTest(): Promise<FigureTable> {
+    const [figures] = await this.#call({member: 'SelfTest', timeoutMs: null})
+    return figureTable(figures)
+  }
+
   async canHibernate(): Promise<{readonly answer: string, readonly reason: string}> {
     const [answer, reason] = await this.#call({member: 'CanHibernate', timeoutMs: CHECK_TIMEOUT_MS})
     return {answer: String(answer), reason: String(reason)}

@@ -59,6 +59,8 @@ export interface Manager {
   hibernate(): Promise<void>
   /** Ends after the resume, or the merge. */
   snapshot(order: SnapshotOrder): Promise<void>
+  /** Ends after the way to a snapshot and back; gives what was measured. */
+  selfTest(): Promise<FigureTable>
   /** Whether the machine could, whoever asks. */
   canHibernate(): Promise<{readonly answer: 'yes' | 'no' | 'na', readonly reason: string}>
   check(): Promise<readonly CheckRow[]>
@@ -243,6 +245,10 @@ const HANDLERS: Readonly<Record<string, (context: Context) => Promise<readonly u
     await demand(SNAPSHOT_ACTION)
     await manager.snapshot(order)
     return []
+  },
+  [`${MANAGER_INTERFACE}.SelfTest`]: async ({manager, demand}) => {
+    await demand(HIBERNATE_ACTION)
+    return [figureVariants(await manager.selfTest())]
   },
   [`${MANAGER_INTERFACE}.CanHibernate`]: async ({manager, ask}) => {
     const permission = await ask(HIBERNATE_ACTION)

@@ -25,6 +25,15 @@ export const VERBS: readonly Verb[] = [
     load: async () => (await import('./snapshot.js')).snapshot,
   },
   {
+    name: 'selftest',
+    parameters: '',
+    summary: 'Go to a snapshot and back at once, with the power on and nothing saved: can the drivers do it?',
+    example: 'permafrost selftest && systemctl hibernate',
+    flags: {},
+    words: [0, 0],
+    load: async () => (await import('./selftest.js')).selfTest,
+  },
+  {
     name: 'check',
     parameters: '',
     summary: 'Say whether the machine could hibernate, and if not, what to do',

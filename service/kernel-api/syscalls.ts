@@ -14,6 +14,7 @@ import {
   LINUX_REBOOT_CMD_RESTART,
   SNAPSHOT_ARGUMENTS_BYTES,
   SYSCALL_FREEZE_PROCESSES,
+  SYSCALL_RESUME_SNAPSHOT,
   SYSCALL_SNAPSHOT_KERNEL,
   type SnapshotFigures,
   writeDevicesAddress,
@@ -49,6 +50,8 @@ export interface Syscalls {
   kill(pid: number, signal: number): void
   /** Throws SnapshotError, and then everything is as before. */
   snapshotKernel(request: SnapshotRequest): SnapshotResult
+  /** Goes back to the instant of a snapshot, out of memory: there snapshotKernel() returns. Throws SystemCallError when it did not. */
+  resumeSnapshot(imageFd: number): never
   /** Drops page cache that nobody maps and that is on disk: proc(5), /proc/sys/vm/drop_caches. */
   dropPageCache(): void
   /** Has the random generator make new keys of all that the kernel has gathered: random(4), RNDRESEEDCRNG. */
@@ -60,10 +63,11 @@ export interface Syscalls {
   restart(reason: string): never
 }
 
-/** libc's `long syscall(long number, …)` with three arguments, `kill`, `reboot` and `ioctl`, each with the errno of the call. */
+/** libc's `long syscall(long number, …)`, `kill`, `reboot` and `ioctl`, each with the errno of the call. */
 interface Libc {
   freeze(bytes: Buffer | null, size: number, flags: number): Answer
   snapshot(overheadPages: number, bytes: Buffer, size: number): Answer
+  resume(fd: number, flags: number): Answer
   kill(pid: number, signal: number): Answer
   reboot(command: number): Answer
   ioctl(fd: number, request: number): Answer
@@ -84,6 +88,10 @@ export function openSyscalls(): Syscalls {
       if (value < 0) throw new SystemCallError(`send signal ${signal} to process '${pid}'`, errno)
     },
     snapshotKernel: (request) => snapshotKernel(libc, request),
+    resumeSnapshot(imageFd) {
+      const {errno} = libc.resume(imageFd, 0)
+      throw new SystemCallError('go back to the snapshot', errno)
+    },
     dropPageCache: () => writeFileSync('/proc/sys/vm/drop_caches', '1'),
     reseedRandom: () => reseedRandom(libc),
     close: closeSync,
@@ -141,6 +149,7 @@ function loadLibc(): Libc {
   const library = koffi.load('libc.so.6')
   const freeze = library.func('long syscall(long number, void *arguments, size_t size, unsigned int flags)')
   const snapshot = library.func('long syscall(long number, unsigned long overhead, void *arguments, size_t size)')
+  const resume = library.func('long syscall(long number, int fd, unsigned int flags)')
   const kill = library.func('int kill(int pid, int signal)')
   const reboot = library.func('int reboot(int command)')
   const ioctl = library.func('int ioctl(int fd, unsigned long request, ...)')
@@ -148,6 +157,7 @@ function loadLibc(): Libc {
   return {
     freeze: (bytes, size, flags) => answer(freeze(SYSCALL_FREEZE_PROCESSES, bytes, size, flags)),
     snapshot: (pages, bytes, size) => answer(snapshot(SYSCALL_SNAPSHOT_KERNEL, pages, bytes, size)),
+    resume: (fd, flags) => answer(resume(SYSCALL_RESUME_SNAPSHOT, fd, flags)),
     kill: (pid, signal) => answer(kill(pid, signal)),
     reboot: (command) => answer(reboot(command)),
     ioctl: (fd, request) => answer(ioctl(fd, request)),

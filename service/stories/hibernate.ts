@@ -64,19 +64,23 @@ export async function hibernate(request: HibernateRequest, machine: Machine): Pr
 
 async function tryOnce(request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
   const attempt = new HibernateAttempt(request, machine)
-  const outcome = await goOrReturn(attempt, request, machine)
+  const outcome = await goOrReturn(attempt, {request, machine, what: 'hibernate'})
   reportAttempt(machine.log, outcome, attempt.needed)
   return outcome
 }
 
-async function goOrReturn(attempt: HibernateAttempt, request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
+/** An attempt that ends in the resumed system, or is rolled back. `what` is a clause behind "Cannot". */
+export async function goOrReturn(
+  attempt: {readonly prepareAndGo: () => Promise<Figures>; readonly figures: Figures},
+  {request, machine, what}: {readonly request: HibernateRequest; readonly machine: Machine; readonly what: string},
+): Promise<HibernateOutcome> {
   try {
     return {kind: 'resumed', figures: await attempt.prepareAndGo()}
   } catch (error) {
     request.onState('rolling-back')
     await restoreTables(machine)
     const {aborted, reason} = request.signal
-    return {kind: 'rolled-back', cause: explain(aborted ? reason : error), figures: attempt.figures}
+    return {kind: 'rolled-back', cause: explain(aborted ? reason : error, what), figures: attempt.figures}
   } finally {
     machine.log.flush()
   }
@@ -174,7 +178,7 @@ function readPeakMemory(status: string): number {
 }
 
 /** `attempt` is a clause behind "Cannot". */
-export function explain(error: unknown, attempt = 'hibernate'): Error {
+export function explain(error: unknown, attempt: string): Error {
   if (error instanceof PermafrostError) return error
   return new FailedError(`Cannot ${attempt}: ${causeText(error)}`, {cause: error})
 }

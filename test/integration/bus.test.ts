@@ -8,7 +8,7 @@ import {BusConnection} from '../../service/bus/connection.js'
 import {BUS_NAME, MANAGER_INTERFACE, OBJECT_PATH} from '../../service/bus/names.js'
 import {polkitAuthority} from '../../service/bus/polkit.js'
 import {
-  AbortedError, BusLostError, BusyError, DaemonGoneError, DaemonMissingError, NoSpareDeviceError, SnapshotError, TimedOutError,
+  AbortedError, BusLostError, BusyError, DaemonGoneError, DaemonMissingError, NoSpareDeviceError, SnapshotError, SystemCallError, TimedOutError,
 } from '../../service/errors.js'
 import {type PrivateBus, startPrivateBus} from './private-bus.js'
 import {serve} from './served-story.js'
@@ -22,7 +22,7 @@ test('shows exactly its XML file to who introspects it', async (t) => {
   const {data} = JSON.parse(reply) as {data: readonly string[]}
   t.is(data[0], readFileSync('service/bus/org.permafrost1.xml', 'utf8'))
   const listing = await bus.busctl('introspect', BUS_NAME, OBJECT_PATH)
-  for (const line of [/\.Snapshot +method +sa\{sv\} +-/, /\.Hibernate +method +a\{sv\} +-/, /\.CanHibernate +method +- +ss/, /\.Check +method +- +a\(ssbs\)/,
+  for (const line of [/\.Snapshot +method +sa\{sv\} +-/, /\.Hibernate +method +a\{sv\} +-/, /\.SelfTest +method +- +a\{sv\}/, /\.CanHibernate +method +- +ss/, /\.Check +method +- +a\(ssbs\)/,
     /\.ListNeeded +method +- +a\(usss\)/, /\.Abort +method +- +-/, /\.State +property +s +"idle" +emits-change/,
     /\.Resumed +signal +a\{sv\}/]) {
     t.regex(listing, line)
@@ -98,6 +98,14 @@ test('lets the bus go on as soon as a snapshot has thawed everybody, and replies
   finish()
   await call
   t.like(await client.properties(), {State: 'idle', LastResult: 'Merged; the image was saved and will not be resumed', LastFigures: {save_ms: 5}})
+})
+
+test('gives what a self-test measured, and says why one failed', async (t) => {
+  const {client, story} = await serve(t)
+  t.deepEqual(await client.selfTest(), {pause_ns: 148_000_000})
+  t.like(await client.properties(), {State: 'idle', LastOutcome: 'resumed'})
+  story.goAndReturn = async () => ({kind: 'rolled-back', cause: new SystemCallError('go back to the snapshot', 16), figures: {}})
+  await t.throwsAsync(client.selfTest(), {message: 'Cannot go back to the snapshot: EBUSY', name: 'RemoteFailedError'})
 })
 
 test('refuses a second Hibernate with Busy while one is under way, and takes one afterwards', async (t) => {

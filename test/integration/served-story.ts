@@ -13,7 +13,7 @@ import {type SnapshotOutcome, type SnapshotRequest} from '../../service/stories/
 import {startPrivateBus} from './private-bus.js'
 
 /** A story that does what the test says, behind the real object on a bus of its own. */
-export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'snapshot' | 'check' | 'listNeeded' | 'explainNeeded'> {
+export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'snapshot' | 'selfTest' | 'check' | 'listNeeded' | 'explainNeeded'> {
   readonly #events = new EventEmitter()
   #started: HibernateRequest[] = []
   calls = 0
@@ -36,6 +36,13 @@ export class FakeStory implements Pick<AttemptParts, 'hibernate' | 'snapshot' | 
   readonly snapshot = async (request: SnapshotRequest, order: SnapshotOrder): Promise<SnapshotOutcome> => {
     this.calls += 1
     return await this.takeSnapshot(request, order)
+  }
+
+  /** What a self-test does; a test puts its own here. */
+  goAndReturn: (request: HibernateRequest) => Promise<HibernateOutcome> = async () => ({kind: 'resumed', figures: {pause_ns: 148_000_000n}})
+  readonly selfTest = async (request: HibernateRequest): Promise<HibernateOutcome> => {
+    this.calls += 1
+    return await this.goAndReturn(request)
   }
 
   readonly check = async () => this.checks

@@ -11,6 +11,8 @@ import {casesOfRun} from '../lib/cases.js'
 
 const DIARY = '/mnt/data/diary'
 const DATABASE = '/var/lib/data.sqlite'
+/** Bound to a processor that is taken down meanwhile, by its affinity and by a cpuset. */
+const PINNED = 'pinned'
 
 let machine: ScratchMachine
 
@@ -19,6 +21,7 @@ test.before(async () => {
   await startPayload(machine, 'diary', 'append', DIARY)
   await startDatabase(machine, 'database', DATABASE)
   await holdMemory(machine, 'hold', 200)
+  await inside(machine, ['systemd-run', '--quiet', `--unit=${PINNED}`, '--property=CPUAffinity=1', '--property=AllowedCPUs=1', 'sleep', 'infinity'])
 })
 
 test.after.always(async () => { await machine[Symbol.asyncDispose]() })
@@ -32,11 +35,34 @@ for (const via of casesOfRun<Via>(['dbus'], ['systemctl', 'cli'])) {
     t.true(resumed.ok, resumed.reason ?? '')
     t.deepEqual(await memoryComplaints(machine, 'hold', before), [])
     t.deepEqual(await diaryComplaints(machine, DIARY), [])
+    t.is(await processorsOf(machine, PINNED), '1\n1\n')
     const database = await checkDatabase(machine, DATABASE)
     t.is(database.integrity, 'ok')
     t.is(database.rows, database.lastId)
   })
 }
+
+/** As its main process may use, and as its cgroup. */
+async function processorsOf(where: ScratchMachine, unit: string): Promise<string> {
+  return await insideShell(where, `
+    pid=$(systemctl show --property=MainPID --value "$1")
+    sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' "/proc/$pid/status"
+    cat "/sys/fs/cgroup/system.slice/$1.service/cpuset.cpus.effective"`, unit)
+}
+
+test.serial('a self-test goes to a snapshot and back, without switching off', async t => {
+  const before = await checkMemory(machine, 'hold')
+  const {qemu} = machine.state
+  const {ok, figures} = JSON.parse(await inside(machine, ['permafrost', 'selftest', '--json'])) as {ok: boolean, figures: Record<string, number>}
+  t.true(ok)
+  t.log(`${figures['round_trip_ms'] ?? ''} ms there and back, a pause of ${Math.round((figures['pause_ns'] ?? 0) / 1e6)} ms`)
+  t.deepEqual(machine.state.qemu, qemu)
+  t.deepEqual(await memoryComplaints(machine, 'hold', before), [])
+  t.deepEqual(await diaryComplaints(machine, DIARY), [])
+  t.is((await checkDatabase(machine, DATABASE)).integrity, 'ok')
+  t.is(await processorsOf(machine, PINNED), '1\n1\n')
+  t.notRegex(await inside(machine, ['dmsetup', 'table']), /snapshot|permafrost-base|permafrost-cow/)
+})
 
 test.serial('takes an image with 85 % of the memory in use and no swap', async t => {
   await inside(machine, ['systemctl', 'stop', 'hold', 'database'])

@@ -6,7 +6,7 @@ _permafrost()
 
 	word=${COMP_WORDS[COMP_CWORD]}
 	verb=${COMP_WORDS[1]-}
-	verbs="hibernate snapshot check status needed abort setup image receive"
+	verbs="hibernate snapshot selftest check status needed abort setup image receive"
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
 		mapfile -t COMPREPLY < <(compgen -W "$verbs --help --version" -- "$word")

@@ -18,5 +18,5 @@ test('reads methods, properties and signals with their signatures, and no commen
 
 test('finds the interface of the service in the file beside it', (t) => {
   const manager = readIntrospection().interfaces.get('org.permafrost1.Manager')
-  t.deepEqual([...(manager?.methods.keys() ?? [])], ['Hibernate', 'Snapshot', 'CanHibernate', 'Check', 'ListNeeded', 'ExplainNeeded', 'Abort'])
+  t.deepEqual([...(manager?.methods.keys() ?? [])], ['Hibernate', 'Snapshot', 'SelfTest', 'CanHibernate', 'Check', 'ListNeeded', 'ExplainNeeded', 'Abort'])
 })

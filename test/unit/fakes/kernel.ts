@@ -38,6 +38,8 @@ export class FakeKernel implements Syscalls {
   readonly runningAtPowerOff: (readonly number[] | null)[] = []
   /** Why, each time. */
   readonly restarts: string[] = []
+  /** How often it went back to a snapshot. */
+  returns = 0
   pageCacheDrops = 0
   /** Whether everybody was still frozen, each time. */
   readonly reseeds: boolean[] = []
@@ -82,6 +84,13 @@ export class FakeKernel implements Syscalls {
     this.#imageFd = openSync(streamFile, 'r')
     this.isImageOpen = true
     return {side, imageFd: this.#imageFd, figures}
+  }
+
+  /** Tables and all are as at the snapshot, but for what is thrown: the test goes on where the call was made. */
+  resumeSnapshot(): never {
+    this.#fail('resumeSnapshot')
+    this.returns++
+    throw new Error('the resumed system goes on elsewhere')
   }
 
   dropPageCache(): void {

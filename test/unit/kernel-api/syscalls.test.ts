@@ -51,6 +51,7 @@ function recordingSyscalls(): {syscalls: Syscalls; closed: number[]} {
     queryVersion: () => 1,
     kill: unexpected,
     snapshotKernel: unexpected,
+    resumeSnapshot: unexpected,
     dropPageCache: unexpected,
     reseedRandom: unexpected,
     close: (fd) => closed.push(fd),
