@@ -33,10 +33,10 @@ export interface SnapshotRequest {
   readonly devices: readonly DeviceNumber[]
 }
 
-/** The call returns twice: once where it was made, and once in the machine that was resumed. */
+/** The call returns twice: once where it was made, and once in the machine that was resumed, where nothing has been measured. */
 export type SnapshotResult =
   | {readonly side: 'created'; readonly imageFd: number; readonly figures: SnapshotFigures}
-  | {readonly side: 'resumed'; readonly figures: SnapshotFigures}
+  | {readonly side: 'resumed'}
 
 /**
  * The kernel, as far as the stories need more of it than files.
@@ -128,8 +128,7 @@ function snapshotKernel(libc: Libc, request: SnapshotRequest): SnapshotResult {
   writeDevicesAddress(bytes, koffi.address(bytes))
   const {value, errno} = libc.snapshot(request.overheadPages, bytes, SNAPSHOT_ARGUMENTS_BYTES)
   if (value < 0) throw new SnapshotError(errno, decodePagesShort(bytes))
-  const figures = decodeSnapshotFigures(bytes)
-  return value === 0 ? {side: 'resumed', figures} : {side: 'created', imageFd: value, figures}
+  return value === 0 ? {side: 'resumed'} : {side: 'created', imageFd: value, figures: decodeSnapshotFigures(bytes)}
 }
 
 /** linux/random.h: _IO('R', 0x07). */

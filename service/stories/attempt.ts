@@ -33,7 +33,7 @@ export abstract class Attempt<Request extends HibernateRequest> {
     signal.throwIfAborted()
     onState('snapshot')
     const result = takeSnapshot(this.machine, frozen, fileSystems)
-    this.note(kernelFigures(result.figures))
+    if (result.side === 'created') this.note(kernelFigures(result.figures))
     return result
   }
 

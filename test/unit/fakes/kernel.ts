@@ -80,7 +80,7 @@ export class FakeKernel implements Syscalls {
     const {dm, side, streamFile, streamBytes} = this.#options
     const figures = {...FIGURES, imageBytes: BigInt(streamBytes)}
     for (const device of request.devices) side === 'created' ? dm.swap(device) : dm.drop(device)
-    if (side === 'resumed') return {side, figures}
+    if (side === 'resumed') return {side}
     this.#imageFd = openSync(streamFile, 'r')
     this.isImageOpen = true
     return {side, imageFd: this.#imageFd, figures}

@@ -15,7 +15,7 @@ test('back at the instant of the snapshot everybody runs on their own tables, an
   t.false(fake.kernel.isFrozen)
   t.deepEqual(fake.kernel.reseeds, [true])
   t.is(await fake.imageState(), 'empty')
-  t.like(outcome.figures, {pages_copied: 22_000n, pause_ns: 148_000_000n})
+  t.deepEqual(Object.keys(outcome.figures).sort(), ['freeze_ns', 'frozen_tasks', 'needed_processes', 'prepare_ms', 'round_trip_ms'])
   t.true(Number(outcome.figures['round_trip_ms']) >= 0)
 })
 
