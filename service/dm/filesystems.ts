@@ -22,11 +22,17 @@ export type Mapping =
 /** Targets of which two devices may have the same table at the same time. */
 const REPEATABLE_TARGETS: readonly string[] = ['linear', 'striped', 'crypt']
 
-/** Every mounted file system that lies on a block device, one entry a device, in the order of mounting. */
+/** Nobody can write to them, wherever they lie: the kernel has no code for it. */
+const UNWRITABLE_TYPES: readonly string[] = ['squashfs', 'erofs', 'iso9660', 'cramfs']
+
+/**
+ * Every mounted file system that lies on a block device, one entry a device, in the order of mounting; but for those of
+ * unwritable types that have no device-mapper device, as installed images on loop devices, which need no snapshot.
+ */
 export async function findFileSystems(files: Files, dm: DeviceMapper): Promise<readonly MountedFileSystem[]> {
   const devices = await dm.list()
   const mounts = findBlockMounts(files)
-  return Promise.all(
+  const all = await Promise.all(
     mounts.map(async ({mountPoint, type, isReadOnly, number, isWhole}): Promise<MountedFileSystem> => {
       const mapping = isWhole
         ? await findMapping(number, {files, dm, devices})
@@ -34,6 +40,7 @@ export async function findFileSystems(files: Files, dm: DeviceMapper): Promise<r
       return {mountPoint, type, isReadOnly, number, uuid: findUuid(number, files), mapping}
     }),
   )
+  return all.filter(({mapping, type, isReadOnly}) => mapping.kind === 'mapped' || !isReadOnly || !UNWRITABLE_TYPES.includes(type))
 }
 
 interface BlockMount {
@@ -69,6 +76,7 @@ function findOtherNamespaces(files: Files): readonly string[] {
     const namespace = files.link(`/proc/${pid}/ns/mnt`)
     // A kernel thread's, or one that has just ended.
     if (namespace === null || known.has(namespace)) return []
+    if (files.readText(`/proc/${pid}/mountinfo`) === null) return []
     known.add(namespace)
     return [`/proc/${pid}`]
   })
@@ -105,6 +113,9 @@ async function findMapping(number: DeviceNumber, {files, dm, devices}: Surroundi
   if (obstacle !== undefined) {
     const name = obstacle.kind === 'other' ? obstacle.name : obstacle.kind
     return {kind: 'unmapped', device: device.name, reason: `its target '${name}' cannot be there twice`}
+  }
+  if (device.uuid.startsWith('CRYPT-') && table.length > 1) {
+    return {kind: 'unmapped', device: device.name, reason: 'it is being reencrypted, wait until that is done'}
   }
   return {kind: 'mapped', device, table, pathUnder: pathUnder(device), isEncrypted: isEncrypted(number, files)}
 }

@@ -4,7 +4,7 @@ import {printDeviceNumber} from '../edge/device-number.js'
 import {DeviceMapperError} from '../errors.js'
 import type {DeviceMapper, MappedDevice} from './device-mapper.js'
 import {baseName, cowName, liveNameOf} from './names.js'
-import {goBackWithout, judgeSlice} from './slice-loss.js'
+import {goBackWithout, judgeSlice, type SliceLoss} from './slice-loss.js'
 import {isStoreEmpty, parseSliceStatus} from './slice.js'
 import {isSnapshotTarget} from './targets.js'
 import {tableLength, type FillTemplate, type Table} from './table.js'
@@ -43,13 +43,21 @@ export async function findLeftovers(dm: DeviceMapper): Promise<readonly Leftover
   return Promise.all([...names].map((live) => describeLeftover(live, all, dm)))
 }
 
-/** Live devices of which what was written since the snapshot cannot be read any more. */
-export async function findLostSlices(tools: Pick<RestoreTools, 'dm' | 'blocks'>): Promise<readonly string[]> {
-  const lost: string[] = []
+/**
+ * Where slices cannot be read any more, and nothing was in them that matters, puts live devices back on their own tables: they need
+ * no merge. Gives those of which what was written since the snapshot is lost; then nothing is changed.
+ */
+export async function leaveLostSlices(tools: Pick<RestoreTools, 'dm' | 'blocks'>): Promise<readonly string[]> {
+  const losses: {readonly live: string; readonly loss: SliceLoss}[] = []
   for (const {live, state} of await findLeftovers(tools.dm)) {
-    if (state === 'snapshot' && (await judgeSlice(live, tools)).kind === 'written') lost.push(live)
+    if (state === 'snapshot') losses.push({live, loss: await judgeSlice(live, tools)})
   }
-  return lost
+  const lost = losses.filter(({loss}) => loss.kind === 'written').map(({live}) => live)
+  if (lost.length > 0) return lost
+  for (const {live, loss} of losses) {
+    if (loss.kind === 'nothing' || loss.kind === 'superblock') await goBackWithout(live, loss, tools)
+  }
+  return []
 }
 
 /** Turns every snapshot into a merge, or goes straight back where there is nothing to merge. After this no more of any slice is used up. */

@@ -22,15 +22,16 @@ export interface SliceLossTools {
   readonly blocks: BlockAccess
 }
 
-/** Of a live device that runs on a snapshot. */
+/** Of a live device that runs on a snapshot. Throws when it is not the device that keeps the slice from being read. */
 export async function judgeSlice(live: string, {dm, blocks}: SliceLossTools): Promise<SliceLoss> {
-  const status = await dm.status(live)
-  const slice = parseSliceStatus(status)
-  if (slice.kind === 'broken') return {kind: 'written', why: `its state is '${slice.status}'`}
+  const before = parseSliceStatus(await dm.status(live))
+  if (before.kind === 'broken') return {kind: 'written', why: `its state is '${before.status}'`}
   const snapshot = await snapshotOf(live, dm)
   if (await isReadable(snapshot, blocks)) return {kind: 'none'}
   const lost = {kind: 'written', why: 'its slice cannot be read'} as const
-  if (slice.kind === 'overflowed') return lost
+  // Reading may have taken a while, and a device that comes back takes writes again.
+  const slice = parseSliceStatus(await dm.status(live))
+  if (slice.kind !== 'usable') return lost
   if (slice.used === slice.bookkeeping) return {kind: 'nothing'}
   if (slice.used !== slice.bookkeeping + toBytes(snapshot.chunk)) return lost
   const content = await findSuperblock(live, snapshot, {dm, blocks})
@@ -59,12 +60,16 @@ async function snapshotOf(live: string, dm: DeviceMapper): Promise<SnapshotTarge
   return snapshot
 }
 
+/** What block devices that fail, or have gone, answer: blk_status_to_errno() in block/blk-core.c. */
+const DEVICE_ERRORS: readonly unknown[] = ['EIO', 'ENXIO', 'ENODEV', 'ENODATA', 'EREMOTEIO', 'ENOLINK', 'ETIMEDOUT', 'EILSEQ', 'EBADE']
+
 async function isReadable(snapshot: SnapshotTarget, blocks: BlockAccess): Promise<boolean> {
   try {
     await isStoreEmpty(snapshot.cow, snapshot.chunk, blocks)
     return true
-  } catch {
-    return false
+  } catch (error) {
+    if (error instanceof Error && DEVICE_ERRORS.includes(Reflect.get(error, 'code'))) return false
+    throw error
   }
 }
 

@@ -189,13 +189,13 @@ function checkWayBack({configuration: {target}, findWayBackMarks, host}: Machine
 
 /**
  * The loader looks at devices that are there in the initramfs. Volumes are activated there; what is encrypted is opened only if
- * root needs it or crypttab(5) says 'initramfs' (cryptsetup-initramfs).
+ * root or /usr needs it or crypttab(5) says 'initramfs' (cryptsetup-initramfs) or 'x-initrd.attach' (systemd).
  */
 async function checkSpareAtBoot({files, configuration: {spareDevice}, host}: Machine, findings: Findings): Promise<void> {
   const spare = spareDevice === null ? null : files.blockDevice(spareDevice)
   if (spare === null) return
-  const root = (await findings.fileSystems).find(({mountPoint}) => mountPoint === '/')
-  const opened = [...(root === undefined ? [] : findEncryptions(root.number, files)), ...namesOpenedInInitramfs(files)]
+  const mounted = (await findings.fileSystems).filter(({mountPoint}) => ['/', '/usr'].includes(mountPoint))
+  const opened = [...mounted.flatMap(({number}) => findEncryptions(number, files)), ...namesOpenedInInitramfs(files)]
   const closed = findEncryptions(spare, files).find((name) => !opened.includes(name))
   if (closed === undefined) return
   throw new CheckFailedError(
@@ -207,7 +207,7 @@ async function checkSpareAtBoot({files, configuration: {spareDevice}, host}: Mac
 /** crypttab(5): name, device, key file and options, with blanks between. */
 function namesOpenedInInitramfs(files: Files): readonly string[] {
   const lines = (files.readText('/etc/crypttab') ?? '').split('\n').map((line) => line.trim().split(/\s+/))
-  return lines.filter(([name = '#', , , options = '']) => !name.startsWith('#') && options.split(',').includes('initramfs')).flatMap(([name]) => name ?? [])
+  return lines.filter(([name = '#', , , options = '']) => !name.startsWith('#') && options.split(',').some((option) => ['initramfs', 'x-initrd.attach'].includes(option))).flatMap(([name]) => name ?? [])
 }
 
 async function checkLeftovers({dm, mergeNotes, sink, configuration}: Machine): Promise<void> {

@@ -1,4 +1,4 @@
-import {beginMerges, findLeftovers, findLostSlices, finishMerges, type Leftover} from '../dm/restore.js'
+import {beginMerges, findLeftovers, leaveLostSlices, finishMerges, type Leftover} from '../dm/restore.js'
 import {causeText} from '../errors.js'
 import type {Machine} from '../machine.js'
 import type {ImageState} from '../image/superblock.js'
@@ -15,13 +15,13 @@ import {forgetMerges, noteMerges, settleOldMerges} from './merge-notes.js'
  *   is lost, as it is after a resume. Nobody else has run.
  * - Merges begin while everybody is frozen, because a slice that fills up is lost, and a device
  *   that is being merged uses no more of it. They end after the thaw, since they may take long.
- * - Where a slice is lost, because the spare device is, the machine does not go on: its file systems are as at the snapshot,
- *   and only a restart keeps them so.
+ * - Where a slice is lost, because the spare device is, with something in it, the machine does not go on: its file systems are as
+ *   at the snapshot, and only a restart keeps them so. With nothing in it no merge is needed, and none is written down.
  * - What fails here is logged and left for the next start of the daemon; everybody is thawed whatever happens.
  */
 export async function leaveSnapshot(machine: Machine): Promise<void> {
   await tryTo(machine, 'give up the image', () => machine.sink.mark('aborted'))
-  await tryTo(machine, 'restart', () => restartIfLost(machine))
+  await tryTo(machine, 'leave slices that are lost', () => restartIfLost(machine))
   await tryTo(machine, 'write down what is merged', async () => {
     machine.faults.hit('image-given-up')
     await noteMerges(machine)
@@ -34,7 +34,7 @@ export async function leaveSnapshot(machine: Machine): Promise<void> {
 }
 
 async function restartIfLost(machine: Machine): Promise<void> {
-  const lost = await findLostSlices(machine)
+  const lost = await leaveLostSlices(machine)
   if (lost.length === 0) return
   machine.syscalls.restart(
     `Cannot go back: '${machine.configuration.spareDevice ?? machine.sink.name}' has failed, and with it what was written to '${lost.join("', '")}' since the snapshot; restarting, the file systems are as they were then`,

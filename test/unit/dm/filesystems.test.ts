@@ -109,6 +109,21 @@ test('what is mounted in another mount namespace only is found, once', async (t)
   t.deepEqual((await findFileSystems(files, dm)).map(({mountPoint}) => mountPoint), ['/', '/inner'])
 })
 
+test('an image of an unwritable type on a loop device is left out, and a partition is not', async (t) => {
+  const dm = new FakeDeviceMapper()
+  const ro = (line: string) => line.replaceAll(' rw,', ' ro,')
+  const mounts = ro(mount('7:0', '/snap/core', 'squashfs')) + ro(mount('8:1', '/old', 'ext4')) + mount('8:2', '/data', 'ext4')
+  const found = await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': mounts}}), dm)
+  t.deepEqual(found.map(({mountPoint}) => mountPoint), ['/old', '/data'])
+})
+
+test('a volume that is being reencrypted is not mapped', async (t) => {
+  const dm = new FakeDeviceMapper()
+  dm.add('home', 'CRYPT-LUKS2-1-home', parseTable('0 8 crypt aes-xts-plain64 00 0 252:0 32768\n8 8 crypt aes-xts-plain64 11 8 252:0 32776\n', 'x'))
+  const [home] = await findFileSystems(fakeFiles({texts: {'/proc/self/mountinfo': mount('254:0', '/home', 'ext4')}}), dm)
+  t.like(home?.mapping, {kind: 'unmapped', reason: 'it is being reencrypted, wait until that is done'})
+})
+
 test('blanks in mount points are read as blanks', async (t) => {
   const dm = new FakeDeviceMapper()
   dm.add('vg-home', '', parseTable('0 2048 linear 252:0 0', 'x'))

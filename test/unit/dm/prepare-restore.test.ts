@@ -5,7 +5,7 @@ import {DeviceMapperError, UnmappedFileSystemError} from '../../../service/error
 import {findFileSystems} from '../../../service/dm/filesystems.js'
 import {findMergeNeeds} from '../../../service/dm/merges.js'
 import {prepareSnapshots} from '../../../service/dm/prepare.js'
-import {beginMerges, findLeftovers, findLostSlices, finishMerges, removeLeftovers} from '../../../service/dm/restore.js'
+import {beginMerges, findLeftovers, leaveLostSlices, finishMerges, removeLeftovers} from '../../../service/dm/restore.js'
 import {loadTemplates, parseTable, printTable} from '../../../service/dm/table.js'
 import {FakeDeviceMapper} from '../fakes/device-mapper.js'
 import {fakeFiles} from '../fakes/files.js'
@@ -115,17 +115,15 @@ test('a snapshot that is broken stays as it is while the others are merged', asy
 
 test('a slice that was given up, or cannot be read although something is in it, is lost, and is not merged', async (t) => {
   const {dm, prepare} = await twoFileSystems()
-  const statuses = {untouched: '16/2048 16', used: '24/2048 16', broken: 'Invalid'}
-  const unreadable = {dm, blocks: fakeBlocks([])}
-  t.deepEqual(await findLostSlices(unreadable), [])
+  const statuses = {used: '24/2048 16', broken: 'Invalid'}
+  const unreadable = {dm, blocks: goneBlocks()}
+  t.deepEqual(await leaveLostSlices(unreadable), [])
   for (const {number} of await prepare()) dm.swap(number)
-  dm.statuses = [statuses.untouched]
-  t.deepEqual(await findLostSlices(unreadable), [])
   dm.statuses = [statuses.used]
-  t.deepEqual(await findLostSlices(unreadable), ['root', 'home'])
-  t.deepEqual(await findLostSlices({dm, blocks: storesWith([7n]).blocks}), [])
+  t.deepEqual(await leaveLostSlices(unreadable), ['root', 'home'])
+  t.deepEqual(await leaveLostSlices({dm, blocks: storesWith([7n]).blocks}), [])
   dm.statuses = [statuses.broken]
-  t.deepEqual(await findLostSlices(unreadable), ['root', 'home'])
+  t.deepEqual(await leaveLostSlices(unreadable), ['root', 'home'])
   await t.throwsAsync(beginMerges({dm, blocks, fillTemplate}), {message: /written to it is lost; restart the machine/})
   t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['snapshot', 'snapshot'])
 })
@@ -135,7 +133,7 @@ test('a slice that cannot be read and holds nothing is left without a merge', as
   for (const {number} of await prepare()) dm.swap(number)
   dm.statuses = ['16/2048 16']
   const before = dm.changes.length
-  await beginMerges({dm, blocks: fakeBlocks([]), fillTemplate})
+  t.deepEqual(await leaveLostSlices({dm, blocks: goneBlocks()}), [])
   t.deepEqual(dm.changes.slice(before), ['load root', 'resume root', 'load home', 'resume home'])
   t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['own', 'own'])
 })
@@ -155,8 +153,8 @@ for (const [what, cached, state] of chunks) {
     if (root !== undefined) dm.swap(root.number)
     dm.statuses = ['24/2048 16']
     const lossy = lossySlice(superblockChunk({...SUPERBLOCK, isJournalInUse: false}), cached, root?.base.minor ?? 0)
-    t.deepEqual(await findLostSlices({dm, blocks: lossy.blocks}), state === 'own' ? [] : ['root'])
     const before = dm.changes.length
+    t.deepEqual(await leaveLostSlices({dm, blocks: lossy.blocks}), state === 'own' ? [] : ['root'])
     const begun = beginMerges({dm, blocks: lossy.blocks, fillTemplate})
     await (state === 'own' ? begun : t.throwsAsync(begun, {message: /its slice cannot be read, so what was written to it is lost/}))
     t.is((await findLeftovers(dm)).find(({live}) => live === 'root')?.state, state)
@@ -164,6 +162,16 @@ for (const [what, cached, state] of chunks) {
     t.deepEqual(dm.changes.slice(before), state === 'own' ? ['load root-permafrost-base', 'resume root-permafrost-base', 'load root', 'resume root'] : [])
   })
 }
+
+test('a slice is not given up for a fault that is not its device\'s, nor when it was written to while it was looked at', async (t) => {
+  const {dm, prepare} = await twoFileSystems()
+  for (const {number} of await prepare()) dm.swap(number)
+  dm.statuses = ['16/2048 16']
+  await t.throwsAsync(leaveLostSlices({dm, blocks: fakeBlocks([])}), {message: 'not expected here'})
+  dm.statuses = ['16/2048 16', '64/2048 16']
+  t.deepEqual(await leaveLostSlices({dm, blocks: goneBlocks()}), ['root', 'home'])
+  t.deepEqual((await findLeftovers(dm)).map(({state}) => state), ['snapshot', 'snapshot'])
+})
 
 test('a merge that the kernel gave up is an error', async (t) => {
   const {dm, prepare} = await twoFileSystems()
@@ -223,6 +231,11 @@ function fakeBlocks(zeroed: string[]): BlockAccess {
   }
 }
 
+/** As a disk that was unplugged. */
+function goneBlocks(): BlockAccess {
+  return {...fakeBlocks([]), openForReading: () => Promise.reject(Object.assign(new Error('it has gone'), {code: 'EIO'}))}
+}
+
 /** Little-endian fields of struct ext4_super_block: s_magic, s_uuid and s_feature_incompat. */
 function superblockChunk({uuid, isJournalInUse}: {readonly uuid: string, readonly isJournalInUse: boolean}): Buffer {
   const chunk = Buffer.alloc(4096)
@@ -238,7 +251,7 @@ function lossySlice(onDisk: Buffer, cached: Buffer, baseMinor: number) {
   const blocks: BlockAccess = {
     ...fakeBlocks([]),
     openForReading: async ({minor}) => {
-      if (minor !== baseMinor) throw new Error('it has gone')
+      if (minor !== baseMinor) throw Object.assign(new Error('it has gone'), {code: 'EIO'})
       return {read: async (offset, length) => onDisk.subarray(offset, offset + length), [Symbol.asyncDispose]: async () => {}}
     },
     readCachedStart: async (_, bytes) => cached.subarray(0, bytes),
