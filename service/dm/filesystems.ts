@@ -58,8 +58,8 @@ interface BlockMount {
  */
 export function findBlockMounts(files: Files): readonly BlockMount[] {
   const mounts = new Map<string, BlockMount>()
-  for (const place of ['/proc/self', ...findOtherNamespaces(files)]) {
-    for (const line of (files.readText(`${place}/mountinfo`) ?? '').split('\n')) {
+  for (const mountinfo of readMountinfos(files)) {
+    for (const line of mountinfo.split('\n')) {
       const mount = parseMount(line, files)
       if (mount === null) continue
       const key = printDeviceNumber(mount.number)
@@ -69,16 +69,17 @@ export function findBlockMounts(files: Files): readonly BlockMount[] {
   return [...mounts.values()]
 }
 
-/** A process in each mount namespace but this one's: mount_namespaces(7). */
-function findOtherNamespaces(files: Files): readonly string[] {
-  const known = new Set([files.link('/proc/self/ns/mnt')])
-  return files.list('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+/** As a process in each mount namespace has it, this one first: mount_namespaces(7). */
+function readMountinfos(files: Files): readonly string[] {
+  const known = new Set<string | null>()
+  return ['self', ...files.list('/proc').filter((name) => /^\d+$/.test(name))].flatMap((pid) => {
     const namespace = files.link(`/proc/${pid}/ns/mnt`)
+    if (known.has(namespace)) return []
+    const mountinfo = files.readText(`/proc/${pid}/mountinfo`)
     // A kernel thread's, or one that has just ended.
-    if (namespace === null || known.has(namespace)) return []
-    if (files.readText(`/proc/${pid}/mountinfo`) === null) return []
+    if (mountinfo === null) return []
     known.add(namespace)
-    return [`/proc/${pid}`]
+    return [mountinfo]
   })
 }
 

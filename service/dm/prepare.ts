@@ -112,7 +112,7 @@ async function prepareOne(
       isReadOnly: false,
     }),
   )
-  await blocks.zeroStart(cow.number, STORE_HEADER_BYTES)
+  await blocks.writeStart(cow.number, Buffer.alloc(STORE_HEADER_BYTES))
   faults.hit('cow-created')
   const snapshot = fillTemplate('snapshot', {
     sectors: tableLength(mapping.table),

@@ -4,9 +4,8 @@ import {printDeviceNumber} from '../edge/device-number.js'
 import {DeviceMapperError} from '../errors.js'
 import type {DeviceMapper, MappedDevice} from './device-mapper.js'
 import {baseName, cowName, liveNameOf} from './names.js'
-import {goBackWithout, judgeSlice, type SliceLoss} from './slice-loss.js'
+import {goBackWithout, judgeSlice, snapshotOf, type SliceLoss} from './slice-loss.js'
 import {isStoreEmpty, parseSliceStatus} from './slice.js'
-import {isSnapshotTarget} from './targets.js'
 import {tableLength, type FillTemplate, type Table} from './table.js'
 
 /**
@@ -126,8 +125,7 @@ function stateOf(table: Table): LiveState {
 
 async function beginMerge(live: string, {dm, fillTemplate}: RestoreTools): Promise<void> {
   const base = baseName(live)
-  const snapshot = (await dm.table(live)).find(isSnapshotTarget)
-  if (snapshot === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')
+  const snapshot = await snapshotOf(live, dm)
   const table = await dm.table(base)
   await dm.load(base, table)
   await dm.resume(base)
@@ -156,8 +154,7 @@ async function isMerged(live: string, {dm, blocks}: RestoreTools): Promise<boole
     case 'usable':
       return slice.used === slice.bookkeeping
     case 'overflowed': {
-      const merge = (await dm.table(live)).find(isSnapshotTarget)
-      if (merge === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')
+      const merge = await snapshotOf(live, dm)
       return await isStoreEmpty(merge.cow, merge.chunk, blocks)
     }
     case 'broken':

@@ -54,7 +54,8 @@ export async function goBackWithout(live: string, loss: Extract<SliceLoss, {kind
   await dm.resume(live)
 }
 
-async function snapshotOf(live: string, dm: DeviceMapper): Promise<SnapshotTarget> {
+/** The snapshot, or merge, that a live device runs on; throws DeviceMapperError where there is none. */
+export async function snapshotOf(live: string, dm: DeviceMapper): Promise<SnapshotTarget> {
   const snapshot = (await dm.table(live)).find(isSnapshotTarget)
   if (snapshot === undefined) throw new DeviceMapperError('merge', live, 'it is on no snapshot')
   return snapshot

@@ -6,8 +6,6 @@ import type {Files} from './files.js'
 /** Block devices by number, past the page cache where nothing else is said. */
 export interface BlockAccess {
   openForReading(device: DeviceNumber): Promise<BlockReader>
-  /** Overwrites the first `bytes` of the device with zeros. */
-  zeroStart(device: DeviceNumber, bytes: number): Promise<void>
   /** Overwrites the beginning of the device; a whole number of blocks. */
   writeStart(device: DeviceNumber, content: Buffer): Promise<void>
   /** The first `bytes` of the device as the kernel has them in memory, or, where it has not, from the disk. */
@@ -21,8 +19,11 @@ export interface BlockReader extends AsyncDisposable {
 export function openBlockAccess(files: Files): BlockAccess {
   return {
     openForReading: (device) => DirectDevice.openForReading(nodeOf(device, files)),
-    zeroStart: (device, bytes) => overwriteStart(nodeOf(device, files), Buffer.alloc(bytes)),
-    writeStart: (device, content) => overwriteStart(nodeOf(device, files), content),
+    async writeStart(device, content) {
+      await using opened = await DirectDevice.openForWriting(nodeOf(device, files), {isExclusive: false})
+      await opened.writePadded(content, 0)
+      await opened.flush()
+    },
     async readCachedStart(device, bytes) {
       const handle = await open(nodeOf(device, files), 'r')
       try {
@@ -34,12 +35,6 @@ export function openBlockAccess(files: Files): BlockAccess {
       }
     },
   }
-}
-
-async function overwriteStart(path: string, content: Buffer): Promise<void> {
-  await using opened = await DirectDevice.openForWriting(path, {isExclusive: false})
-  await opened.writePadded(content, 0)
-  await opened.flush()
 }
 
 /** The node the kernel itself makes in /dev, which is there without udev. */

@@ -177,7 +177,6 @@ const zeroBlocks: BlockAccess = {
       read: (_: number, length: number) => Promise.resolve(Buffer.alloc(length)),
       [Symbol.asyncDispose]: () => Promise.resolve(),
     }),
-  zeroStart: () => Promise.resolve(),
   writeStart: () => Promise.resolve(),
   readCachedStart: (_, bytes) => Promise.resolve(Buffer.alloc(bytes)),
 }
