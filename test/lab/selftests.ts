@@ -32,6 +32,18 @@ const IN_MACHINE = '/root/selftests'
 /** On the debugging kernel the longest program takes ten minutes. */
 const PROGRAM_PATIENCE_MS = 1_800_000
 
+/** Of mainline: the other freezer of processes, which has to work as before. */
+const CGROUP_FREEZER: Selftest = {
+  folder: 'cgroup',
+  program: 'test_freezer',
+  cases: ['simple', 'tree', 'forkbomb', 'mkdir', 'rmdir', 'migrate', 'ptrace', 'stopped', 'ptraced', 'vfork'].map(name => `test_cgfreezer_${name}`)
+}
+
+/** All that are run. */
+export function allSelftests(): Selftest[] {
+  return [...selftestsOfSeries(), CGROUP_FREEZER]
+}
+
 /** Every selftest that the series brings. */
 export function selftestsOfSeries(): Selftest[] {
   return filesOfSeries(new RegExp(`^${FOLDER}/[^/]+/Makefile$`)).flatMap(makefile => {
@@ -58,7 +70,7 @@ export function casesOf(source: string): string[] {
 export async function provideSelftests(): Promise<string> {
   return await cached({
     kind: 'selftests',
-    digest: digestOf({kernel: kernelDigest(KERNEL), recipe: '2'}),
+    digest: digestOf({kernel: kernelDigest(KERNEL), recipe: '3'}),
     isForced: false,
     make: async target => {
       using _held = await lockTree()
@@ -72,13 +84,15 @@ async function build(source: string, target: string): Promise<void> {
   const headers = join(target, 'headers')
   mkdirSync(headers)
   await run('make', ['-s', '-C', source, `O=${headers}`, 'headers'])
-  for (const folder of new Set(selftestsOfSeries().map(test => test.folder))) {
+  for (const folder of new Set(allSelftests().map(test => test.folder))) {
     const output = join(target, folder)
+    // Of a folder of mainline no more than what is run.
+    const programs = folder === CGROUP_FREEZER.folder ? [join(output, CGROUP_FREEZER.program)] : []
     mkdirSync(output)
     // The machine's C library is not the host's.
     await run('make', [
       '-s', '-C', join(source, FOLDER, folder), `OUTPUT=${output}`, `KHDR_INCLUDES=-isystem ${headers}/usr/include`,
-      'USERCFLAGS=-Werror', 'USERLDFLAGS=-static'
+      'USERCFLAGS=-Werror', 'USERLDFLAGS=-static', ...programs
     ])
   }
   rmSync(headers, {recursive: true})
