@@ -13,7 +13,7 @@ import {casesOfRun} from '../lib/cases.js'
 
 const DIARY = '/var/lib/needed'
 /** Saving it takes longer than starting the command that aborts. */
-const HELD_MIB = 700
+const HELD_MIB = 1400
 const MANAGER = ['org.permafrost1', '/org/permafrost1', 'org.permafrost1.Manager']
 
 interface Way {
@@ -49,7 +49,7 @@ const UNIT_STOPPED: Way = {
 let machine: ScratchMachine
 
 test.before(async () => {
-  machine = await scratchMachine('service-abort', {memoryMib: 1280})
+  machine = await scratchMachine('service-abort', {memoryMib: 2048})
   await startPayload(machine, 'needed', 'append', DIARY)
   await holdMemory(machine, 'hold', HELD_MIB)
 })
