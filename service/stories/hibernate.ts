@@ -52,9 +52,7 @@ export type HibernateOutcome =
  */
 export async function hibernate(request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
   return machine.exclusive.run('a hibernation is already under way', async () => {
-    request.onState('checking')
-    await refuseUnlessReady(machine)
-    machine.faults.hit('preflight-passed')
+    await refuseUnlessReady(request, machine)
     machine.log.info("Entering sleep state 'hibernate'...", {MESSAGE_ID: SLEEP_START, SLEEP: 'hibernate'})
     const outcome = await tryOnce(request, machine)
     reportEnd(machine.log, outcome)

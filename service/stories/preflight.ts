@@ -22,6 +22,7 @@ import type {Machine} from '../machine.js'
 import type {ProcessEntry} from '../policy/process-table.js'
 import type {SinkSummary} from '../sinks/sink.js'
 import type {TargetSummary} from '../sinks/stream-target.js'
+import type {HibernateRequest} from './hibernate.js'
 import {estimateImageBytes, type MemoryInUse} from './image-size.js'
 import {readMeminfo} from './meminfo.js'
 
@@ -44,10 +45,12 @@ export async function preflight(machine: Machine): Promise<readonly CheckResult[
   }))
 }
 
-/** Throws the refusal of the first check that does not pass. */
-export async function refuseUnlessReady(machine: Machine): Promise<void> {
+/** The first step of every story. Throws the refusal of the first check that does not pass. */
+export async function refuseUnlessReady({onState}: HibernateRequest, machine: Machine): Promise<void> {
+  onState('checking')
   const refusal = (await judge(machine)).find((verdict) => verdict.refusal !== null)?.refusal
   if (refusal !== undefined && refusal !== null) throw refusal
+  machine.faults.hit('preflight-passed')
 }
 
 /**

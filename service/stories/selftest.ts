@@ -18,13 +18,10 @@ import {freezeEverybody, prepareFileSystems} from './steps.js'
  */
 export async function selfTest(request: HibernateRequest, machine: Machine): Promise<HibernateOutcome> {
   return machine.exclusive.run('a self-test is already under way', async () => {
-    request.onState('checking')
-    await refuseUnlessReady(machine)
-    machine.faults.hit('preflight-passed')
+    await refuseUnlessReady(request, machine)
     const attempt = new SelfTestAttempt(request, machine)
     const outcome = await goOrReturn(attempt, {request, machine, what: 'go to a snapshot and back'})
     reportAttempt(machine.log, outcome, attempt.needed)
-    machine.log.flush()
     return outcome
   })
 }

@@ -36,9 +36,7 @@ export type SnapshotOutcome = HibernateOutcome | {readonly kind: 'merged'; reado
  */
 export async function snapshotRunning(request: SnapshotRequest, machine: Machine): Promise<SnapshotOutcome> {
   return machine.exclusive.run('a snapshot is already being taken', async () => {
-    request.onState('checking')
-    await refuseUnlessReady(machine)
-    machine.faults.hit('preflight-passed')
+    await refuseUnlessReady(request, machine)
     const attempt = new SnapshotAttempt(request, machine)
     const outcome = await goOrReturn(attempt, request, machine)
     reportAttempt(machine.log, outcome, attempt.needed)
