@@ -24,13 +24,14 @@ export class RefusedError extends PermafrostError {
 
 export class FailedError extends PermafrostError {}
 
+/** What a file system or device-mapper may answer and libuv has no name for: include/uapi/asm-generic/errno.h. */
+const OTHER_NAMES: Readonly<Record<number, string>> = {117: 'EUCLEAN', 126: 'ENOKEY', 127: 'EKEYEXPIRED', 128: 'EKEYREVOKED', 129: 'EKEYREJECTED'}
+
 /** The name of an errno as the kernel's manual pages print it, such as EBUSY. */
 export function errnoName(errno: number): string {
-  try {
-    return getSystemErrorName(-Math.abs(errno))
-  } catch {
-    return `errno ${Math.abs(errno)}`
-  }
+  const number = Math.abs(errno)
+  const name = number === 0 ? undefined : getSystemErrorName(-number)
+  return name?.startsWith('E') === true ? name : OTHER_NAMES[number] ?? `errno ${number}`
 }
 
 /** The text of anything thrown, for use behind the colon of another error's text. */

@@ -1,5 +1,5 @@
 import test from 'ava'
-import {SnapshotError} from '../../service/errors.js'
+import {errnoName, SnapshotError} from '../../service/errors.js'
 
 /** errno numbers: include/uapi/asm-generic/errno-base.h and errno.h */
 const snapshots: readonly (readonly [number, bigint, string])[] = [
@@ -12,6 +12,14 @@ const snapshots: readonly (readonly [number, bigint, string])[] = [
 for (const [errno, pagesShort, sentence] of snapshots) {
   test(`a snapshot that fails with errno ${errno} and ${pagesShort} pages short says what to do`, (t) => {
     t.is(new SnapshotError(errno, pagesShort).message, sentence)
+  })
+}
+
+const names: readonly (readonly [number, string])[] = [[16, 'EBUSY'], [-5, 'EIO'], [61, 'ENODATA'], [117, 'EUCLEAN'], [126, 'ENOKEY'], [0, 'errno 0'], [4000, 'errno 4000']]
+
+for (const [errno, name] of names) {
+  test(`errno ${errno} is called ${name}`, (t) => {
+    t.is(errnoName(errno), name)
   })
 }
 
