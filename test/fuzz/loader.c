@@ -9,10 +9,9 @@
  *   reached what lies behind them. The last bit of an input says "as it is".
  * - An image that is then taken for good is damaged in one bit that a digest
  *   covers, and must be refused.
- * - The loader's pages come from the heap here (--wrap), so that the sanitizer
- *   sees an access one byte behind them.
  */
 #include "inspect.h"
+#include "records.h"
 #include "superblock.h"
 
 #include <fcntl.h>
@@ -24,25 +23,8 @@
 
 #define DEVICE_BYTES (64U * 1024U)
 #define AREA_PLACE 4096U
-#define CHUNK_ENTRY_BYTES 32U
-#define RECORD_CHUNKS 2U
 
-void *__wrap_pages_allocate(size_t bytes);
-void __wrap_pages_free(void *pages, size_t bytes);
 int LLVMFuzzerTestOneInput(const u8 *input, size_t bytes);
-
-void *__wrap_pages_allocate(size_t bytes)
-{
-	void *pages;
-
-	return posix_memalign(&pages, BLOCK_BYTES, bytes) ? NULL : pages;
-}
-
-void __wrap_pages_free(void *pages, size_t bytes)
-{
-	(void)bytes;
-	free(pages);
-}
 
 /* Ranges that a digest covers, of which one bit will be turned. */
 struct covered {
@@ -60,42 +42,32 @@ static void cover(struct covered *covered, u64 start, u64 bytes)
 	covered->count++;
 }
 
-static void seal_chunks(u8 *device, u8 *payload, u64 bytes,
-			struct covered *covered)
+struct sealing {
+	u8 *device;
+	struct covered *covered;
+};
+
+static void seal_chunk(void *context, u8 *entry)
 {
-	const u64 area = read_le64(device + 80);
+	const struct sealing *sealing = context;
+	const u64 offset = read_le64(sealing->device + 80) + read_le64(entry);
+	const u64 stored = read_le32(entry + 8);
 
-	for (u64 at = 8; at + CHUNK_ENTRY_BYTES <= bytes;
-	     at += CHUNK_ENTRY_BYTES) {
-		u8 *entry = payload + at;
-		const u64 offset = area + read_le64(entry);
-		const u64 stored = read_le32(entry + 8);
-
-		if (!is_inside(offset, stored, 0, DEVICE_BYTES))
-			continue;
-		write_le64(entry + 16, XXH64(device + offset, stored, 0));
-		cover(covered, offset, stored);
-	}
+	if (!is_inside(offset, stored, 0, DEVICE_BYTES))
+		return;
+	write_le64(entry + 16, XXH64(sealing->device + offset, stored, 0));
+	cover(sealing->covered, offset, stored);
 }
 
 static void seal(u8 *device, struct covered *covered)
 {
+	struct sealing sealing = { .device = device, .covered = covered };
 	const u64 offset = read_le64(device + 112);
 	const u64 bytes = read_le64(device + 120);
 
 	if (is_inside(offset, bytes, SUPERBLOCK_BYTES,
 		      DEVICE_BYTES - SUPERBLOCK_BYTES)) {
-		for (u64 at = 0; at + 8 <= bytes;) {
-			const u64 length = read_le32(device + offset + at + 4);
-
-			at += 8;
-			if (length > bytes - at)
-				break;
-			if (read_le32(device + offset + at - 8) == RECORD_CHUNKS)
-				seal_chunks(device, device + offset + at, length,
-					    covered);
-			at += (length + 7) & ~7ULL;
-		}
+		visit_chunks(device + offset, bytes, seal_chunk, &sealing);
 		write_le64(device + 128, XXH64(device + offset, bytes, 0));
 		cover(covered, offset, bytes);
 	}
