@@ -1,7 +1,7 @@
 import test from 'ava'
 import {inside} from '../lab/execute.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
-import {provideSelftests, SCRATCH_DISK, SelftestRunner} from '../lab/selftests.js'
+import {allSelftests, provideSelftests, SCRATCH_DISK, SelftestRunner} from '../lab/selftests.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {checkMemory, holdMemory, kernelLogOf, kernelTrouble, memoryComplaints} from '../lab/workload.js'
@@ -24,7 +24,7 @@ test.before(async () => {
 
 test.after.always(async () => { await machine[Symbol.asyncDispose]() })
 
-declareSelftests(() => selftests)
+declareSelftests(allSelftests(), () => selftests)
 
 test.serial('goes on where it was on the debugging kernel', async t => {
   await holdMemory(machine, 'hold', 30)

@@ -1,10 +1,10 @@
 // Each case of each selftest of the kernel as a test of ours, so that a reader sees it by its name.
 import test from 'ava'
-import {allSelftests, type SelftestRunner} from '../lab/selftests.js'
+import type {Selftest, SelftestRunner} from '../lab/selftests.js'
 
 /** The runner is asked for when the first case runs. */
-export function declareSelftests(runner: () => SelftestRunner): void {
-  for (const selftest of allSelftests()) {
+export function declareSelftests(selftests: readonly Selftest[], runner: () => SelftestRunner): void {
+  for (const selftest of selftests) {
     const title = `${selftest.folder} ${selftest.program}`
     for (const name of selftest.cases) {
       test.serial(`${title}: ${name}`, async t => {
