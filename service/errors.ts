@@ -30,8 +30,13 @@ const OTHER_NAMES: Readonly<Record<number, string>> = {117: 'EUCLEAN', 126: 'ENO
 /** The name of an errno as the kernel's manual pages print it, such as EBUSY. */
 export function errnoName(errno: number): string {
   const number = Math.abs(errno)
-  const name = number === 0 ? undefined : getSystemErrorName(-number)
-  return name?.startsWith('E') === true ? name : OTHER_NAMES[number] ?? `errno ${number}`
+  try {
+    const name = getSystemErrorName(-number)
+    if (name.startsWith('E')) return name
+  } catch {
+    // No number that errno can be.
+  }
+  return OTHER_NAMES[number] ?? `errno ${number}`
 }
 
 /** The text of anything thrown, for use behind the colon of another error's text. */
