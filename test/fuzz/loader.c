@@ -12,14 +12,12 @@
  */
 #include "inspect.h"
 #include "records.h"
-#include "superblock.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define DEVICE_BYTES (64U * 1024U)
 #define AREA_PLACE 4096U
@@ -71,7 +69,7 @@ static void seal(u8 *device, struct covered *covered)
 		write_le64(device + 128, XXH64(device + offset, bytes, 0));
 		cover(covered, offset, bytes);
 	}
-	write_le64(device + 504, XXH64(device, 504, 0));
+	seal_superblock(device);
 	cover(covered, 0, SUPERBLOCK_BYTES);
 }
 

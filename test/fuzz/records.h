@@ -2,10 +2,19 @@
 #ifndef FUZZ_RECORDS_H
 #define FUZZ_RECORDS_H
 
-#include "types.h"
+#include "superblock.h"
+
+#include <xxhash.h>
 
 #define CHUNK_ENTRY_BYTES 32U
 #define RECORD_CHUNKS 2U
+
+/* Its digest is of all that is before it, and ends it. */
+static inline void seal_superblock(u8 *sector)
+{
+	write_le64(sector + SUPERBLOCK_BYTES - 8,
+		   XXH64(sector, SUPERBLOCK_BYTES - 8, 0));
+}
 
 typedef void (*chunk_visitor)(void *context, u8 *entry);
 

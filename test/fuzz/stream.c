@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define HEADER_PLACE 4096U
 #define INPUT_BYTES_MAX 16384U
@@ -27,12 +26,11 @@
 #define FRAME_HEADER 2U
 #define FRAME_CLOSING 3U
 
-enum {
-	AS_IT_IS = 0x80,
-	OTHER_HEADER = 0x40,
-	OTHER_CLOSING = 0x20,
-	OTHER_IMAGE = 0x10,
-};
+/* Bits of an input's last byte. */
+#define AS_IT_IS 0x80U
+#define OTHER_HEADER 0x40U
+#define OTHER_CLOSING 0x20U
+#define OTHER_IMAGE 0x10U
 
 int LLVMFuzzerTestOneInput(const u8 *input, size_t bytes);
 
@@ -112,7 +110,7 @@ static void seal_device(struct parts *parts)
 		     parts);
 	write_le64(device + 128,
 		   XXH64(device + HEADER_PLACE, parts->header_bytes, 0));
-	write_le64(device + 504, XXH64(device, 504, 0));
+	seal_superblock(device);
 }
 
 /* As an image on a device that has nothing else, see FORMAT.md. */
@@ -122,7 +120,7 @@ static void make_closing(const struct parts *parts, u8 *closing)
 	memset(closing + 24, 0, STATE_BYTES);
 	memcpy(closing + 24, STATE_VALID, sizeof(STATE_VALID));
 	write_le64(closing + 112, BLOCK_BYTES + parts->area_bytes);
-	write_le64(closing + 504, XXH64(closing, 504, 0));
+	seal_superblock(closing);
 }
 
 static void seal_frame(struct parts *parts, u8 *frame, u8 *payload, u32 bytes)
