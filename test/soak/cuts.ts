@@ -11,11 +11,12 @@ import {secondsSince} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {appendedLines, checkMemory, firstBreak, holdMemory, kernelTrouble, startPayload, waitFor} from '../lab/workload.js'
 import {logWrites, settleDisks, type Random, type Settled} from '../lab/write-cache.js'
+import type {Limit} from './limit.js'
 import {countEnds, type Failure, type Outcome} from './outcome.js'
 import {seededRandom} from './random.js'
 
 interface Settings {
-  readonly rounds: number
+  readonly limit: Limit
   readonly seed: string
 }
 
@@ -31,7 +32,7 @@ const MARGIN = 1.15
 /** Switching off, checking and starting anew takes longer than a round. */
 const ROUNDS_BETWEEN_CHECKS = 4
 
-export async function runCuts({rounds, seed}: Settings): Promise<Outcome> {
+export async function runCuts({limit, seed}: Settings): Promise<Outcome> {
   const started = performance.now()
   process.stdout.write(`seed ${seed}\n`)
   await using machine = await scratchMachine('soak-cuts', {memoryMib: 512, disks: [{name: 'data', bytes: 256 * 2 ** 20, type: 'ext4'}]})
@@ -40,10 +41,15 @@ export async function runCuts({rounds, seed}: Settings): Promise<Outcome> {
   const durations = await measure(machine)
   const failures: Failure[] = []
   const ends: string[] = []
-  for (let round = 1; round <= rounds; round++) {
-    const isLookedInto = round % ROUNDS_BETWEEN_CHECKS === 0 || round === rounds
+  let isLast = false
+  for (let round = 1; !isLast; round++) {
+    const isLookedInto = () => {
+      isLast = limit.isReached(round)
+      return isLast || round % ROUNDS_BETWEEN_CHECKS === 0
+    }
     const {title, end, complaints} = await cutOnce(machine, {durations, random, isLookedInto})
-    process.stdout.write(`${round}/${rounds} ${complaints.length === 0 ? 'ok' : 'FAILED'}: ${title}: ${end}\n`)
+    isLast ||= limit.isReached(round)
+    process.stdout.write(`${round}/${limit.rounds} ${complaints.length === 0 ? 'ok' : 'FAILED'}: ${title}: ${end}\n`)
     ends.push(end)
     if (complaints.length > 0)
       failures.push({title: `round ${round}, ${title}: ${end}`, complaints})
@@ -60,8 +66,8 @@ interface Round {
 interface Trial {
   readonly durations: Durations
   readonly random: Random
-  /** Whether the machine is switched off in the end and its file systems are checked. */
-  readonly isLookedInto: boolean
+  /** Whether the machine is switched off in the end and its file systems are checked; asked when the rest has been. */
+  readonly isLookedInto: () => boolean
 }
 
 /** Leaves the machine on, at work or freshly started, or off. */
@@ -78,7 +84,7 @@ async function cutOnce(machine: ScratchMachine, {durations, random, isLookedInto
       ? await cutSave(machine, afterMs, random)
       : await cutResume(machine, afterMs, random)
     const end = await lookAt(machine, written, complaints)
-    if (isLookedInto)
+    if (isLookedInto())
       await lookInto(machine, complaints)
     return {title: `${title}, ${settled.lost} of ${settled.unflushed} unflushed writes lost`, end, complaints}
   } catch (thrown) {

@@ -6,6 +6,7 @@ import {down} from '../lab/verbs/down.js'
 import {hibernate, secondsSince} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {kernelLogOf, kernelTrouble} from '../lab/workload.js'
+import type {Limit} from './limit.js'
 import {countEnds, spreadsOf, type Failure, type Outcome} from './outcome.js'
 import {DATABASES} from './work/databases.js'
 import {PAYLOADS} from './work/payloads.js'
@@ -15,7 +16,7 @@ import {TIMERS} from './work/timers.js'
 import type {Judge, Off, Work} from './work/work.js'
 
 interface Settings {
-  readonly rounds: number
+  readonly limit: Limit
   readonly isDebug: boolean
 }
 
@@ -28,7 +29,7 @@ const WORKS: readonly Work[] = [...PAYLOADS, TIMERS, ...DATABASES, ...STRESS, TE
 /** Of one cycle, for the spread over all. */
 type CycleFigures = Readonly<Record<'saveSeconds' | 'pauseMs' | 'storedMib' | 'resumeSeconds', number>>
 
-export async function runCycles({rounds, isDebug}: Settings): Promise<Outcome> {
+export async function runCycles({limit, isDebug}: Settings): Promise<Outcome> {
   const started = performance.now()
   await using machine = await scratchMachine('soak-cycles', {
     memoryMib: isDebug ? DEBUG_MEMORY_MIB : MEMORY_MIB,
@@ -38,8 +39,8 @@ export async function runCycles({rounds, isDebug}: Settings): Promise<Outcome> {
   })
   for (const work of WORKS)
     await work.start(machine)
-  const run = new Run(machine, rounds)
-  while (run.ends.length < rounds && run.goesOn)
+  const run = new Run(machine, limit.rounds)
+  while (run.goesOn && !limit.isReached(run.ends.length))
     await run.cycle()
   await run.lookInto()
   return {

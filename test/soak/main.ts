@@ -6,19 +6,21 @@ import {reap} from '../lab/verbs/down.js'
 import {runCuts} from './cuts.js'
 import {runCycles} from './cycles.js'
 import {runFaults} from './faults.js'
+import {Limit} from './limit.js'
 import {printOutcome, type Outcome} from './outcome.js'
 
 const HELP = `npm run soak -- VERB …
 
-  faults                 every fault point of the service, with failure and with kill
-  cuts N [--seed TEXT]   N power cuts at random instants of save and resume; the seed is printed, and gives the same instants again
-  cycles N [--debug]     N hibernations and resumes of one machine at work; --debug takes the debugging kernel
+  faults                      every fault point of the service, with failure and with kill
+  cuts N [--seed TEXT]        N power cuts at random instants of save and resume; the seed is printed, and gives the same instants again
+  cycles N [--debug]          N hibernations and resumes of one machine at work; --debug takes the debugging kernel
 
-  --json                 the summary, the last line, as one JSON object
+  --minutes M                 cuts, cycles: begin no further round once M minutes have passed
+  --json                      the summary, the last line, as one JSON object
 `
 
 interface Settings {
-  readonly rounds: number
+  readonly limit: Limit
   readonly seed: string
   readonly isDebug: boolean
 }
@@ -33,7 +35,8 @@ async function main(words: readonly string[]): Promise<number> {
     args: [...words],
     allowPositionals: true,
     options: {
-      json: {type: 'boolean', default: false}, seed: {type: 'string'}, debug: {type: 'boolean', default: false}, help: {type: 'boolean', default: false}
+      json: {type: 'boolean', default: false}, help: {type: 'boolean', default: false},
+      seed: {type: 'string'}, debug: {type: 'boolean', default: false}, minutes: {type: 'string'}
     }
   })
   const [verb, rounds] = positionals
@@ -45,7 +48,9 @@ async function main(words: readonly string[]): Promise<number> {
   }
   await reap()
   const outcome = await run({
-    rounds: readRounds(verb ?? '', rounds), seed: values.seed ?? String(Date.now() % 1_000_000), isDebug: values.debug
+    limit: new Limit({rounds: readRounds(verb ?? '', rounds), minutes: readMinutes(values.minutes)}),
+    seed: values.seed ?? String(Date.now() % 1_000_000),
+    isDebug: values.debug
   })
   printOutcome(outcome, {isJson: values.json})
   return outcome.failures.length === 0 ? 0 : 1
@@ -59,6 +64,13 @@ function readRounds(verb: string, text: string | undefined): number {
   if (!Number.isInteger(rounds) || rounds < 1)
     throw new UsageError(`Cannot make '${text ?? ''}' ${what}: expected a number from 1 on`)
   return rounds
+}
+
+function readMinutes(text: string | undefined): number {
+  const minutes = text === undefined ? Infinity : Number(text)
+  if (!(minutes > 0))
+    throw new UsageError(`Cannot go on for '${text ?? ''}' minutes: expected a number above 0`)
+  return minutes
 }
 
 try {
