@@ -23,9 +23,11 @@ export const CONTENTS = ['half', 'random', 'text', 'zeros'] as const
 /** What memory is filled with: half of each page random, all of it, words, or nothing. */
 export type Content = (typeof CONTENTS)[number]
 
-/** Takes that much memory and returns when it is filled. */
-export async function holdMemory(machine: Machine, unit: string, mib: number, content: Content = 'half'): Promise<void> {
-  await startPayload(machine, unit, 'hold', String(mib), statusFile(unit), content)
+/** Takes that much memory, private or shared, and returns when it is filled. */
+export async function holdMemory(
+  machine: Machine, unit: string, mib: number, content: Content = 'half', isShared = false
+): Promise<void> {
+  await startPayload(machine, unit, 'hold', String(mib), statusFile(unit), content, ...(isShared ? ['shared'] : []))
   await waitFor(machine, `test -s ${statusFile(unit)}`)
 }
 

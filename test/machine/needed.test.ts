@@ -4,11 +4,13 @@ import {copyOnWriteArea, findInDisk, fsck} from '../lab/outside.js'
 import {scratchMachine} from '../lab/scratch.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
-import {appendedLines, firstBreak, linesAfter, startPayload, waitFor} from '../lab/workload.js'
+import {
+  appendedLines, askPayload, firstBreak, kernelLogOf, kernelTrouble, linesAfter, startPayload, startTellingPayload, waitFor
+} from '../lab/workload.js'
 
 const POLICY = '[Needed]\nUnit=needed.service\nWhen=always\nReason=A test\n'
 
-test('a daemon of the policy keeps running during the save, another does not, and nothing of it stays', async t => {
+test.serial('a daemon of the policy keeps running during the save, another does not, and nothing of it stays', async t => {
   await using machine = await scratchMachine('needed', {memoryMib: 768})
   await insideShell(machine, 'mkdir -p /etc/permafrost/policy.d; printf %s "$1" > /etc/permafrost/policy.d/test.conf', POLICY)
   await startPayload(machine, 'needed', 'append', '/var/lib/needed', 'mark-of-needed')
@@ -43,4 +45,20 @@ test('a daemon of the policy keeps running during the save, another does not, an
   t.is(firstBreak(needed), null)
   t.is(firstBreak(await appendedLines(machine, '/var/lib/frozen')), null)
   t.deepEqual(needed.filter(line => written.has(line)), [])
+})
+
+test.serial('shared memory that a daemon of the policy writes to during the save is as it was at the snapshot', async t => {
+  await using machine = await scratchMachine('stirred')
+  await insideShell(machine, 'mkdir -p /etc/permafrost/policy.d; printf %s "$1" > /etc/permafrost/policy.d/test.conf', POLICY)
+  await startTellingPayload(machine, 'needed', 'stir', '64')
+  const before = await askPayload(machine, 'needed')
+
+  const saved = await hibernate(machine, 'systemctl')
+  t.true(saved.ok, saved.reason ?? '')
+  const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
+  t.true(resumed.ok, resumed.reason ?? '')
+  const after = await askPayload(machine, 'needed')
+  t.is(after['bad'], 0)
+  t.true((after['count'] ?? 0) > (before['count'] ?? 0))
+  t.deepEqual(kernelTrouble(await kernelLogOf(machine)), [])
 })

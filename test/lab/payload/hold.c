@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * hold MIB STATUS [CONTENT]: takes so much memory, fills every page, and counts.
+ * hold MIB STATUS [CONTENT] [shared]: takes so much memory, fills every page, and counts.
  * CONTENT is half (the default: bytes that only this page has, half of them
  * compressible, as memory is), random, text (words, in an order that only this
- * page has) or zeros.  On SIGUSR1 it checks every byte and replaces STATUS by one
+ * page has) or zeros; shared memory is that of files in memory.  On SIGUSR1 it checks every byte and replaces STATUS by one
  * line:
  *
  *   round=R count=C pages=P bad=B
@@ -127,15 +127,17 @@ int main(int argc, char **argv)
 	const struct timespec tick = { .tv_nsec = 1000000 };
 	uint64_t pages, count = 0;
 	unsigned char *memory;
-	int content = argc == 4 ? parse_content(argv[3]) : HALF;
+	int content = argc > 3 ? parse_content(argv[3]) : HALF;
+	int is_shared = argc == 5 && !strcmp(argv[4], "shared");
 	int answered = 0;
 
-	if (argc < 3 || argc > 4 || content < 0) {
-		fprintf(stderr, "usage: hold MIB STATUS [half|random|text|zeros]\n");
+	if (argc < 3 || argc > 5 || content < 0 || (argc == 5 && !is_shared)) {
+		fprintf(stderr, "usage: hold MIB STATUS [half|random|text|zeros] [shared]\n");
 		return 2;
 	}
 	pages = strtoull(argv[1], NULL, 10) * (1048576 / PAGE);
-	memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
+		      MAP_ANONYMOUS | (is_shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
 	if (memory == MAP_FAILED) {
 		perror("Cannot take the memory");
 		return 1;
