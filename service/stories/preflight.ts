@@ -270,7 +270,7 @@ async function checkFileSystems({blocks}: Machine, findings: Findings): Promise<
 function checkMemory({files, configuration}: Machine): void {
   const read = readMeminfo(files.readText('/proc/meminfo') ?? '')
   const sum = (fields: readonly string[]): number => fields.reduce((bytes, field) => bytes + read(field), 0)
-  const copiedBytes = sum(['SUnreclaim', 'KernelStack', 'PageTables', 'Shmem'])
+  const copiedBytes = sum(['SUnreclaim', 'KernelStack', 'PageTables'])
   // Not MemAvailable: it leaves reserves that may be touched here.
   const atMostBytes = sum(['MemFree', 'Active(file)', 'Inactive(file)', 'SReclaimable', 'SwapFree'])
   const missingBytes = copiedBytes + configuration.overheadBytes - atMostBytes

@@ -115,7 +115,7 @@ const cases: readonly Case[] = [
     name: 'too little memory for what is certainly copied',
     fails: ['memory'],
     remedy: /6 MiB more of free memory are needed/,
-    options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 131072 kB\nMemAvailable: 65536 kB\nMemFree: 61440 kB\nInactive(file): 4096 kB\nShmem: 4096 kB\nSUnreclaim: 2048 kB\n'}}},
+    options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 131072 kB\nMemAvailable: 65536 kB\nMemFree: 61440 kB\nInactive(file): 4096 kB\nShmem: 32768 kB\nPageTables: 4096 kB\nSUnreclaim: 2048 kB\n'}}},
   },
   {name: 'no snapshot device', fails: ['hibernation'], remedy: /CONFIG_HIBERNATION/, options: {tree: {missing: ['/dev/snapshot']}}},
   {name: 'no loader', fails: ['loader'], remedy: /update-initramfs/, options: {loaders: {installed: null, built: null}}},
