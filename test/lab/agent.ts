@@ -2,7 +2,7 @@
 import {randomBytes} from 'node:crypto'
 import {connect, type Socket} from 'node:net'
 import {setTimeout as delay} from 'node:timers/promises'
-import {MachineError} from './errors.js'
+import {MachineError, SilenceError} from './errors.js'
 import {encodeFrame, FrameDecoder, MAX_PAYLOAD, type Frame} from './frames.js'
 import {tryLock, type FileLock} from './lock.js'
 
@@ -11,6 +11,8 @@ export const PORT_COUNT = 4
 
 /** The agent holds this much input of a command; see INPUT_WINDOW in agent.c. */
 const INPUT_WINDOW = 262144
+/** Longer than any save: a command under way when the machine freezes is answered when that has ended. */
+const GRACE_MS = 300_000
 const HELLO_INTERVAL_MS = 50
 const PORT_POLL_MS = 5
 
@@ -18,6 +20,8 @@ export interface Command {
   readonly argv: readonly string[]
   /** The agent kills the command, with all it started, after this time; 0 waits for ever. */
   readonly timeoutMs: number
+  /** How much later the agent's word of that must have come; without it the machine is taken to hang. */
+  readonly graceMs?: number
   readonly input?: AsyncIterable<Buffer>
   readonly onOutput: (bytes: Buffer) => void
   readonly onErrorOutput: (bytes: Buffer) => void
@@ -49,6 +53,7 @@ export class AgentSession implements Disposable {
     this.#lock[Symbol.dispose]()
   }
 
+  /** Throws SilenceError when the machine hangs, and MachineError when it went away. */
   async run(command: Command): Promise<CommandEnd> {
     const timeout = Buffer.alloc(4)
     timeout.writeUInt32LE(command.timeoutMs)
@@ -57,14 +62,38 @@ export class AgentSession implements Disposable {
       throw new MachineError(`Cannot run '${command.argv[0] ?? ''}': the command line is longer than a frame`)
     this.#socket.write(encodeFrame({type: 'X', payload}))
     const input = new InputFeed(this.#socket, command.input)
-    for (;;) {
-      const next = await this.#frames.next()
-      if (next.done === true)
-        throw new MachineError(`The machine went away while it ran '${command.argv.join(' ')}'`)
-      const end = await take(next.value, command, input)
-      if (end !== null)
-        return end
+    const patience = new Patience(command, () => this.#socket.destroy())
+    try {
+      for (;;) {
+        const next = await this.#frames.next()
+        if (next.done === true)
+          throw patience.isOver
+            ? new SilenceError(`The machine has not answered for ${patience.ms / 1000} s to '${command.argv.join(' ')}'`)
+            : new MachineError(`The machine went away while it ran '${command.argv.join(' ')}'`)
+        const end = await take(next.value, command, input)
+        if (end !== null)
+          return end
+      }
+    } finally {
+      patience.end()
     }
+  }
+}
+
+/** Ends the wait for a machine whose agent cannot keep the time any more. */
+class Patience {
+  readonly ms: number
+  isOver = false
+  readonly #timer: NodeJS.Timeout | undefined
+
+  constructor({timeoutMs, graceMs = GRACE_MS}: Command, giveUp: () => void) {
+    this.ms = timeoutMs + graceMs
+    if (timeoutMs > 0)
+      this.#timer = setTimeout(() => { this.isOver = true; giveUp() }, this.ms)
+  }
+
+  end(): void {
+    clearTimeout(this.#timer)
   }
 }
 

@@ -66,7 +66,7 @@ function commandLine(machine: Machine, extra: string): string {
   const hasSwap = machine.state.disks.some(disk => disk.role === 'swap')
   return [
     `root=UUID=${ROOT_UUID} rw`,
-    'earlycon=uart8250,io,0x3f8 console=ttyS0 loglevel=7 panic=-1 mitigations=off',
+    'earlycon=uart8250,io,0x3f8 console=ttyS0 loglevel=7 panic=-1 mitigations=off sysrq_always_enabled',
     'systemd.getty_auto=no systemd.show_status=no',
     ...(hasSwap ? ['resume=/dev/disk/by-id/virtio-swap'] : []),
     ...(extra === '' ? [] : [extra])

@@ -10,6 +10,9 @@ export class MachineError extends Error {
   override readonly name = 'MachineError'
 }
 
+/** The machine is on and does not answer, long after it should have. */
+export class SilenceError extends MachineError {}
+
 /** The laboratory itself cannot work (a tool is missing, a download fails): exit status 3. */
 export class LaboratoryError extends Error {
   override readonly name = 'LaboratoryError'

@@ -11,6 +11,7 @@ export interface Outcome {
 
 export interface ExecuteOptions {
   readonly timeoutMs?: number
+  readonly graceMs?: number
   /** How long the agent may take to answer; for a machine that may be frozen or about to go. */
   readonly signal?: AbortSignal
 }
@@ -32,15 +33,15 @@ export function statusOf(end: CommandEnd): number {
 export async function attemptInside(
   machine: Machine, argv: readonly string[], options: ExecuteOptions = {}
 ): Promise<Outcome> {
-  using session = await machine.session(options.signal)
   const stdout: Buffer[] = []
   const stderr: Buffer[] = []
-  const end = await session.run({
+  const end = await machine.run({
     argv,
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+    ...(options.graceMs === undefined ? {} : {graceMs: options.graceMs}),
     onOutput: bytes => { stdout.push(bytes) },
     onErrorOutput: bytes => { stderr.push(bytes) }
-  })
+  }, options.signal)
   return {
     status: statusOf(end),
     stdout: Buffer.concat(stdout).toString('utf8'),

@@ -3,17 +3,22 @@ import {createHash} from 'node:crypto'
 import {appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
-import {openSession, PORT_COUNT, type AgentSession} from './agent.js'
+import {setTimeout as delay} from 'node:timers/promises'
+import {openSession, PORT_COUNT, type AgentSession, type Command, type CommandEnd} from './agent.js'
 import {cacheDirectory} from './cache.js'
 import type {Disk} from './disks.js'
-import {MachineError, UsageError} from './errors.js'
+import {MachineError, messageOf, SilenceError, UsageError} from './errors.js'
 import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
 import type {Network} from './network.js'
-import {isAlive, startQemu, pressKey, typeText, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
+import {breakConsole, isAlive, startQemu, pressKey, typeText, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
 const AGENT_PATIENCE_MS = 20_000
 const LOCK_PATIENCE_MS = 5_000
+
+/** Blocked tasks and processors, see Documentation/admin-guide/sysrq.rst; and how long printing them may take. */
+const SYSRQ_KEYS = ['w', 'l']
+const SYSRQ_MS = 3_000
 
 /** What is kept of a machine between two commands. */
 export interface MachineState {
@@ -113,6 +118,33 @@ export class Machine {
     if (this.state.qemu === null || !this.isRunning)
       throw new MachineError(`Machine '${this.name}' is not running`)
     return await openSession(this.#agentPorts, signal)
+  }
+
+  /** Runs one command in it. Throws SilenceError, with what the kernel is at, when the machine hangs meanwhile. */
+  async run(command: Command, signal?: AbortSignal): Promise<CommandEnd> {
+    using session = await this.session(signal)
+    try {
+      return await session.run(command)
+    } catch (thrown) {
+      if (!(thrown instanceof SilenceError))
+        throw thrown
+      throw new SilenceError(`${thrown.message}; ${await this.#whatHangs()}`, {cause: thrown})
+    }
+  }
+
+  /** Has the kernel say on the console who sleeps uninterruptibly and what its processors are at. */
+  async #whatHangs(): Promise<string> {
+    const before = this.consoleText().length
+    try {
+      for (const key of SYSRQ_KEYS) {
+        await breakConsole(this.#monitor)
+        await this.type(key)
+        await delay(SYSRQ_MS)
+      }
+    } catch (thrown) {
+      return `and cannot be asked why: ${messageOf(thrown)}`
+    }
+    return `its console says:\n${this.consoleText().slice(before)}`
   }
 
   /** Waits until the machine ends by itself. */

@@ -173,6 +173,11 @@ export async function pressKey(monitor: string, key: string): Promise<void> {
   await askMonitor(monitor, {execute: 'send-key', arguments: {keys: [{type: 'qcode', data: key}]}})
 }
 
+/** Breaks the serial line, after which the kernel takes a letter for a SysRq key; nobody else may be connected to the monitor. */
+export async function breakConsole(monitor: string): Promise<void> {
+  await askMonitor(monitor, {execute: 'chardev-send-break', arguments: {id: 'console'}})
+}
+
 /** Asks the machine to give up a disk, as one pulls it out; nobody else may be connected to the monitor. */
 export async function unplugDisk(monitor: string, disk: string): Promise<void> {
   await askMonitor(monitor, {execute: 'device_del', arguments: {id: deviceId(disk)}})

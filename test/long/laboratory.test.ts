@@ -3,6 +3,7 @@ import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import test from 'ava'
+import {SilenceError} from '../lab/errors.js'
 import {attemptInside, inside} from '../lab/execute.js'
 import {fsck} from '../lab/outside.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
@@ -34,6 +35,14 @@ test.serial('a command that takes too long is killed in the machine', async t =>
   t.is(outcome.status, 124)
   const left = await attemptInside(machine, ['pgrep', '-f', 'sleep 7[12]'])
   t.is(left.stdout, '')
+})
+
+test.serial('of a machine that hangs one is told what its kernel is at', async t => {
+  const agent = (await inside(machine, ['systemctl', 'show', '--property=MainPID', '--value', 'permafrost-lab-agent'])).trim()
+  await inside(machine, ['systemd-run', '--quiet', 'sh', '-c', `sleep 1; kill -STOP ${agent}; sleep 20; kill -CONT ${agent}`])
+  const answer = attemptInside(machine, ['sleep', '60'], {timeoutMs: 3000, graceMs: 2000})
+  const error = await t.throwsAsync(answer, {instanceOf: SilenceError})
+  t.regex(error.message, /has not answered for 5 s to 'sleep 60'.*sysrq: Show Blocked State.*sysrq: Show backtrace of all active CPUs/s)
 })
 
 test.serial('more commands run at once than there are ports', async t => {

@@ -10,8 +10,7 @@ export interface ExecOptions {
 }
 
 export async function exec(machine: Machine, options: ExecOptions): Promise<number> {
-  using session = await machine.session()
-  const end = await session.run({
+  const end = await machine.run({
     ...options,
     onOutput: bytes => { process.stdout.write(bytes) },
     onErrorOutput: bytes => { process.stderr.write(bytes) }
