@@ -128,12 +128,12 @@ export class Machine {
     } catch (thrown) {
       if (!(thrown instanceof SilenceError))
         throw thrown
-      throw new SilenceError(`${thrown.message}; ${await this.#whatHangs()}`, {cause: thrown})
+      throw new SilenceError(`${thrown.message}; ${await this.whatItIsAt()}`, {cause: thrown})
     }
   }
 
   /** Has the kernel say on the console who sleeps uninterruptibly and what its processors are at. */
-  async #whatHangs(): Promise<string> {
+  async whatItIsAt(): Promise<string> {
     const before = this.consoleText().length
     try {
       for (const key of SYSRQ_KEYS) {

@@ -1,8 +1,7 @@
 // Starts QEMU for a machine and tells how it ended.
 import {spawn, type ChildProcess} from 'node:child_process'
 import {closeSync, openSync, readFileSync} from 'node:fs'
-import {connect} from 'node:net'
-import {createInterface} from 'node:readline'
+import {connect, type Socket} from 'node:net'
 import {setTimeout as delay} from 'node:timers/promises'
 import type {Disk} from './disks.js'
 import {hasCode, LaboratoryError} from './errors.js'
@@ -168,6 +167,8 @@ export async function killAndWait(identity: ProcessIdentity): Promise<void> {
   }
 }
 
+const MONITOR_PATIENCE_MS = 10_000
+
 /** Presses a key of the machine's keyboard, by QEMU's name of it; nobody else may be connected to the monitor. */
 export async function pressKey(monitor: string, key: string): Promise<void> {
   await askMonitor(monitor, {execute: 'send-key', arguments: {keys: [{type: 'qcode', data: key}]}})
@@ -189,8 +190,9 @@ function deviceId(disk: string): string {
 
 async function askMonitor(monitor: string, question: object): Promise<void> {
   const socket = connect(monitor)
+  const timer = setTimeout(() => { socket.destroy(new LaboratoryError('QEMU does not answer')) }, MONITOR_PATIENCE_MS)
   try {
-    const answers = createInterface({input: socket})[Symbol.asyncIterator]()
+    const answers = linesOf(socket)
     await answers.next()
     for (const command of [{execute: 'qmp_capabilities'}, question]) {
       socket.write(`${JSON.stringify(command)}\n`)
@@ -199,7 +201,18 @@ async function askMonitor(monitor: string, question: object): Promise<void> {
         throw new LaboratoryError(`Cannot ask QEMU for '${JSON.stringify(command)}': ${String(answer)}`)
     }
   } finally {
+    clearTimeout(timer)
     socket.destroy()
+  }
+}
+
+/** Throws when the socket is destroyed, unlike readline, which then waits for ever. */
+async function* linesOf(socket: Socket): AsyncGenerator<string> {
+  let rest = ''
+  for await (const chunk of socket) {
+    const lines = (rest + String(chunk)).split('\n')
+    rest = lines.pop() ?? ''
+    yield* lines
   }
 }
 
@@ -220,12 +233,13 @@ export async function waitForEnd(identity: ProcessIdentity, monitor: string, sig
   signal.addEventListener('abort', stop)
   let reason: string | null = null
   try {
-    socket.on('error', () => {
-      // The monitor closes with the machine.
-    })
     socket.write('{"execute": "qmp_capabilities"}\n')
-    for await (const line of createInterface({input: socket}))
-      reason = /"event": "SHUTDOWN".*"reason": "([a-z-]+)"/.exec(line)?.[1] ?? reason
+    try {
+      for await (const line of linesOf(socket))
+        reason = /"event": "SHUTDOWN".*"reason": "([a-z-]+)"/.exec(line)?.[1] ?? reason
+    } catch {
+      // The monitor closes with the machine.
+    }
     while (isAlive(identity) && !signal.aborted)
       await delay(10)
   } finally {

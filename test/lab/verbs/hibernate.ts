@@ -89,13 +89,18 @@ export async function askAndWait(machine: Machine, argv: readonly string[], unit
     return first
   } catch (thrown) {
     if (patience.aborted)
-      throw new MachineError(`The machine is still on after ${SAVE_PATIENCE_MS / 1000} s`, {cause: thrown})
+      throw new MachineError(`The machine is still on after ${SAVE_PATIENCE_MS / 1000} s; ${await whyStillOn(machine, before.trim())}`, {cause: thrown})
     throw thrown
   } finally {
     over.abort()
     if (machine.isRunning)
       await attemptInside(machine, ['systemctl', 'stop', request]).catch(() => undefined)
   }
+}
+
+async function whyStillOn(machine: Machine, since: string): Promise<string> {
+  const journal = await journalSince(machine, since).catch((fault: unknown) => messageOf(fault))
+  return `${journal}; ${await machine.whatItIsAt()}`
 }
 
 /** systemd would put the value of a variable where a shell script names one (systemd.service(5), Command lines). */

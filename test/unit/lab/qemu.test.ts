@@ -1,0 +1,36 @@
+import {mkdtempSync, rmSync} from 'node:fs'
+import {createServer} from 'node:net'
+import {tmpdir} from 'node:os'
+import {join} from 'node:path'
+import test, {type ExecutionContext} from 'ava'
+import {breakConsole, identify, waitForEnd} from '../../lab/qemu.js'
+
+/** A monitor that says so much to whoever connects, and no more. */
+async function monitorThatSays(t: ExecutionContext, ...lines: readonly object[]): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), 'permafrost-monitor-'))
+  const path = join(directory, 'monitor')
+  const server = createServer(socket => {
+    socket.on('error', () => undefined)
+    socket.write(lines.map(line => `${JSON.stringify(line)}\n`).join(''))
+  })
+  t.teardown(() => { server.close(); rmSync(directory, {recursive: true}) })
+  await new Promise<void>(resolve => { server.listen(path, resolve) })
+  return path
+}
+
+const GREETING = {QMP: {}}
+
+test('the wait for the end of a machine that stays on can be given up', async t => {
+  const monitor = await monitorThatSays(t, GREETING)
+  const error = await t.throwsAsync(waitForEnd(identify(process.pid), monitor, AbortSignal.timeout(100)), {any: true})
+  t.is((error as DOMException).name, 'TimeoutError')
+})
+
+test('a machine that has ended before anybody waits is gone', async t => {
+  t.is(await waitForEnd({pid: process.pid, startTicks: '1'}, '/nonexistent/monitor', new AbortController().signal), 'gone')
+})
+
+test('an answer of the monitor other than yes is an error with what it was', async t => {
+  const monitor = await monitorThatSays(t, GREETING, {return: {}}, {error: {desc: 'no such thing'}})
+  await t.throwsAsync(breakConsole(monitor), {message: /chardev-send-break.*no such thing/})
+})
