@@ -43,5 +43,7 @@ test.serial('the checks of the debugging kernel were on until the end', async t 
 })
 
 test.serial('the debugging kernel has not complained', async t => {
-  t.deepEqual([...kernelTrouble(machine.consoleText()), ...kernelTrouble(await kernelLogOf(machine))], [])
+  // The selftest of the check changes pages itself. The kernel's own log is of what came after it.
+  const onConsole = kernelTrouble(machine.consoleText()).filter(line => !/has changed while it was in place/.test(line))
+  t.deepEqual([...onConsole, ...kernelTrouble(await kernelLogOf(machine))], [])
 })

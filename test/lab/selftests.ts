@@ -39,9 +39,17 @@ const CGROUP_FREEZER: Selftest = {
   cases: ['simple', 'tree', 'forkbomb', 'mkdir', 'rmdir', 'migrate', 'ptrace', 'stopped', 'ptraced', 'vfork'].map(name => `test_cgfreezer_${name}`)
 }
 
-/** All that are run. */
+/** Of the series, what asks for a configuration that only the debugging kernel has. */
+const OF_DEBUG_KERNEL = ['check']
+
+/** All that are run on the debugging kernel. */
 export function allSelftests(): Selftest[] {
   return [...selftestsOfSeries(), CGROUP_FREEZER]
+}
+
+/** All that are run on the normal kernel. */
+export function normalSelftests(): Selftest[] {
+  return selftestsOfSeries().filter(test => !OF_DEBUG_KERNEL.includes(test.program))
 }
 
 /** Every selftest that the series brings. */

@@ -145,7 +145,7 @@ export async function waitFor(machine: Machine, condition: string): Promise<void
   await inside(machine, ['sh', '-c', `until ${condition}; do sleep 0.1; done`], {timeoutMs: PATIENCE_MS})
 }
 
-const TROUBLE = /\b(BUG|WARNING|Oops|KASAN|UBSAN)\b:?|Call Trace|general protection|possible .*deadlock|blocked for more than|soft lockup|EXT4-fs error|XFS .*[Cc]orruption|I\/O error/
+const TROUBLE = /\b(BUG|WARNING|Oops|KASAN|UBSAN)\b:?|Call Trace|general protection|possible .*deadlock|blocked for more than|soft lockup|EXT4-fs error|XFS .*[Cc]orruption|I\/O error|has changed while it was in place/
 
 /** Lines of the console that no healthy kernel writes. */
 export function kernelTrouble(console: string): string[] {

@@ -1,6 +1,6 @@
 import test from 'ava'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
-import {provideSelftests, SCRATCH_DISK, SelftestRunner, selftestsOfSeries} from '../lab/selftests.js'
+import {normalSelftests, provideSelftests, SCRATCH_DISK, SelftestRunner} from '../lab/selftests.js'
 import {kernelLogOf, kernelTrouble} from '../lab/workload.js'
 import {declareSelftests} from '../lib/declare-selftests.js'
 
@@ -15,7 +15,7 @@ test.before(async () => {
 
 test.after.always(async () => { await machine[Symbol.asyncDispose]() })
 
-declareSelftests(selftestsOfSeries(), () => selftests)
+declareSelftests(normalSelftests(), () => selftests)
 
 test.serial('the kernel has not complained about the selftests', async t => {
   t.deepEqual([...kernelTrouble(machine.consoleText()), ...kernelTrouble(await kernelLogOf(machine))], [])
