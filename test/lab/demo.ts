@@ -9,7 +9,7 @@ import {down, reap} from './verbs/down.js'
 import {hibernate, type Report} from './verbs/hibernate.js'
 import {resume} from './verbs/resume.js'
 import {
-  appendedLines, checkDatabase, checkMemory, firstBreak, holdMemory, kernelLogOf, kernelTrouble, linesAfter, startDatabase,
+  appendedLines, checkDatabase, checkMemory, firstBreak, holdMemory, kernelLogOf, kernelTrouble, lineOnDisk, linesAfter, startDatabase,
   startPayload, waitFor, type DatabaseState, type HeldMemory
 } from './workload.js'
 
@@ -19,7 +19,7 @@ const DIARY = '/var/lib/demo/diary'
 const DATABASE = '/var/lib/demo/data.sqlite'
 const NEEDED_DIARY = '/var/lib/demo/needed-diary'
 const NEEDED_MARK = 'written-by-a-needed-daemon'
-const NEEDED_LINE = new RegExp(`\\d+ ${NEEDED_MARK} \\d+`, 'g')
+const NEEDED_LINE = lineOnDisk(NEEDED_MARK)
 
 const POLICY = `[Needed]
 Unit=demo-needed.service

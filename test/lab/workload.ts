@@ -128,6 +128,14 @@ export async function diaryComplaints(machine: Machine, path: string): Promise<s
 }
 
 /**
+ * What `append` writes with that mark, for looking through a raw disk. There a block may end in the middle of a line, and
+ * whatever digits the block before it ended with are no part of the number.
+ */
+export function lineOnDisk(mark: string): RegExp {
+  return new RegExp(`(?<!\\d)\\d{1,9} ${mark} \\d{19}`, 'g')
+}
+
+/**
  * The lines of `append` that were begun after the snapshot. The one next to the last on the frozen disk may have been
  * on its way at that instant: then it is in the process's memory, and the resumed process writes it as well.
  */
@@ -149,9 +157,15 @@ const TROUBLE = /\b(BUG|WARNING|Oops|KASAN|UBSAN)\b:?|Call Trace|general protect
 
 /** Lines of the console that no healthy kernel writes. */
 export function kernelTrouble(console: string): string[] {
-  const lines = console.split('\n')
-  return lines.filter((line, index) => TROUBLE.test(line) && !isOfPowerOff(line, lines.slice(index)))
+  return console.split(/^(?===== boot )/m).flatMap(boot => {
+    const lines = boot.split('\n')
+    const powerOffs = lines.filter(line => POWER_OFF.test(line)).map(secondsOf)
+    return lines.filter(line => TROUBLE.test(line) && !isOfPowerOff(line, powerOffs))
+  })
 }
+
+/** The last two lines of a machine that switches itself off; either may be lost when another processor is at the console. */
+const POWER_OFF = /ACPI: PM: Preparing to enter system sleep state S5|reboot: Power down/
 
 /** Switching off takes no longer, whatever the host has to do. */
 const POWER_OFF_SECONDS = 5
@@ -160,12 +174,8 @@ const POWER_OFF_SECONDS = 5
  * From when a machine switches itself off until it is off, disks of virtio answer every request with an error, whoever
  * still runs: virtio_dev_shutdown(), drivers/virtio/virtio.c.
  */
-function isOfPowerOff(line: string, rest: readonly string[]): boolean {
-  if (!/I\/O error/.test(line))
-    return false
-  const end = rest.findIndex(later => /reboot: Power down|^==== boot /.test(later))
-  const powerDown = rest[end]
-  return powerDown !== undefined && !powerDown.startsWith('====') && secondsOf(powerDown) - secondsOf(line) <= POWER_OFF_SECONDS
+function isOfPowerOff(line: string, powerOffs: readonly number[]): boolean {
+  return /I\/O error/.test(line) && powerOffs.some(seconds => Math.abs(seconds - secondsOf(line)) <= POWER_OFF_SECONDS)
 }
 
 /** The kernel's clock in front of a line; not a number where there is none. */

@@ -10,7 +10,7 @@ import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {attempt, run} from '../lab/tool.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
-import {checkMemory, diaryComplaints, holdMemory, kernelTrouble, startPayload} from '../lab/workload.js'
+import {checkMemory, diaryComplaints, holdMemory, kernelTrouble, lineOnDisk, startPayload} from '../lab/workload.js'
 
 const MIB = 2 ** 20
 
@@ -105,7 +105,7 @@ for (const time of ['once', 'and once more'])
       const check = await fsck(disk(name))
       t.true(check.isClean, `${name}: ${check.output}`)
     }
-    const lines = await findInDisk(disk('spare').path, /\d+ diary\d+ \d+/g, await copyOnWriteArea(disk('spare')))
+    const lines = await findInDisk(disk('spare').path, lineOnDisk('diary\\d+'), await copyOnWriteArea(disk('spare')))
     for (const index of ['/mnt/ext', '/mnt/xfs', '/mnt/vfat'].map(place => WRITTEN.indexOf(place)))
       t.true([...lines].some(line => line.includes(` diary${index} `)), `nothing was written to ${WRITTEN[index] ?? ''} while saving`)
     const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})

@@ -8,7 +8,7 @@ import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {stock} from '../lab/verbs/stock.js'
 import {
-  appendedLines, diaryComplaints, firstBreak, kernelLogOf, kernelTrouble, linesAfter, startPayload, waitFor
+  appendedLines, diaryComplaints, firstBreak, kernelLogOf, kernelTrouble, lineOnDisk, linesAfter, startPayload, waitFor
 } from '../lab/workload.js'
 
 const BEHIND = '/srv/behind'
@@ -139,7 +139,7 @@ async function writtenWhileSaving(where: ScratchMachine): Promise<Set<string>> {
   const spare = where.state.disks.find(disk => disk.role === 'spare')
   if (root === undefined || spare === undefined)
     throw new Error('the machine has lost its disks')
-  const pattern = /\d+ mark-of-kept \d+/g
+  const pattern = lineOnDisk('mark-of-kept')
   return linesAfter(await findInDisk(root.path, pattern), await findInDisk(spare.path, pattern, await copyOnWriteArea(spare)))
 }
 

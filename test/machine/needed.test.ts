@@ -5,7 +5,7 @@ import {scratchMachine} from '../lab/scratch.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {
-  appendedLines, askPayload, firstBreak, kernelLogOf, kernelTrouble, linesAfter, startPayload, startTellingPayload, waitFor
+  appendedLines, askPayload, firstBreak, kernelLogOf, kernelTrouble, lineOnDisk, linesAfter, startPayload, startTellingPayload, waitFor
 } from '../lab/workload.js'
 
 const POLICY = '[Needed]\nUnit=needed.service\nWhen=always\nReason=A test\n'
@@ -25,12 +25,12 @@ test.serial('a daemon of the policy keeps running during the save, another does 
     return t.fail('the machine has lost its disks')
 
   const area = await copyOnWriteArea(spare)
-  const neededOnRoot = await findInDisk(root.path, /\d+ mark-of-needed \d+/g)
-  const written = linesAfter(neededOnRoot, await findInDisk(spare.path, /\d+ mark-of-needed \d+/g, area))
+  const neededOnRoot = await findInDisk(root.path, lineOnDisk('mark-of-needed'))
+  const written = linesAfter(neededOnRoot, await findInDisk(spare.path, lineOnDisk('mark-of-needed'), area))
   t.true(written.size > 0, 'the needed daemon wrote nothing during the save')
   t.deepEqual([...written].filter(line => neededOnRoot.has(line)), [])
-  const frozenOnRoot = await findInDisk(root.path, /\d+ mark-of-frozen \d+/g)
-  const frozenOnSpare = await findInDisk(spare.path, /\d+ mark-of-frozen \d+/g, area)
+  const frozenOnRoot = await findInDisk(root.path, lineOnDisk('mark-of-frozen'))
+  const frozenOnSpare = await findInDisk(spare.path, lineOnDisk('mark-of-frozen'), area)
   t.deepEqual([...linesAfter(frozenOnRoot, frozenOnSpare)], [], 'the frozen daemon wrote during the save')
   const check = await fsck(root)
   t.true(check.isClean, check.output)
