@@ -189,8 +189,8 @@ export class PolicyError extends LineError {
 export class TooLittleMemoryError extends RefusedError {
   override readonly busName = 'org.permafrost1.Error.TooLittleMemory'
 
-  constructor(readonly missingBytes: number) {
-    super(`Cannot hibernate: ${mebibytes(missingBytes)} MiB more of free memory are needed for the kernel's copy`)
+  constructor(readonly missingBytes: number, purpose: string) {
+    super(`Cannot hibernate: ${mebibytes(missingBytes)} MiB more of free memory are needed ${purpose}; end a program`)
   }
 }
 

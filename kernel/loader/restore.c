@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/suspend_ioctls.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -27,29 +28,79 @@
 #define AT_IMAGE_PAGES 416U
 #define AT_PAGES 424U
 
-/* Page cache would be in the way of the image's pages. */
-static void drop_caches(void)
+/*
+ * Files of Documentation/admin-guide/sysctl/vm.rst. What is kept back is for a
+ * system that goes on, tens of MiB of a machine of a few GiB; here it would be
+ * missing for the image. Some is left for reading the rest of it.
+ */
+static const struct {
+	const char *path;
+	const char *while_loading;
+} RESERVES[RESERVE_COUNT] = {
+	{ "/proc/sys/vm/min_free_kbytes", "8192" },
+	{ "/proc/sys/vm/lowmem_reserve_ratio", "0 0 0" },
+};
+
+/* Harmless when it fails: the kernel then says that memory is short. */
+static void write_setting(const char *path, const char *text)
 {
-	const int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+	const int fd = open(path, O_WRONLY | O_CLOEXEC);
 	ssize_t written;
 
 	if (fd < 0)
 		return;
-	/* Harmless when it fails: the kernel then says that memory is short. */
-	written = write(fd, "3", 1);
+	written = write(fd, text, strlen(text));
 	(void)written;
 	close(fd);
 }
 
+static void read_setting(const char *path, char *text)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t count = -1;
+
+	if (fd >= 0) {
+		count = read(fd, text, RESERVE_TEXT_BYTES - 1);
+		close(fd);
+	}
+	text[count > 0 ? count : 0] = 0;
+}
+
+static void lower_reserves(struct restore *restore)
+{
+	unsigned int i;
+
+	for (i = 0; i < RESERVE_COUNT; i++) {
+		read_setting(RESERVES[i].path, restore->reserves[i]);
+		if (restore->reserves[i][0])
+			write_setting(RESERVES[i].path,
+				      RESERVES[i].while_loading);
+	}
+}
+
+/* The system boots on. */
+static void raise_reserves(const struct restore *restore)
+{
+	unsigned int i;
+
+	for (i = 0; i < RESERVE_COUNT; i++)
+		if (restore->reserves[i][0])
+			write_setting(RESERVES[i].path, restore->reserves[i]);
+}
+
 int restore_open(struct restore *restore, struct reason *why)
 {
-	drop_caches();
+	/* Page cache would be in the way of the image's pages. */
+	write_setting("/proc/sys/vm/drop_caches", "3");
+	lower_reserves(restore);
 	restore->position = 0;
 	restore->careful_until = UINT64_MAX;
 	restore->fd = open("/dev/snapshot", O_WRONLY | O_CLOEXEC);
-	if (restore->fd < 0)
+	if (restore->fd < 0) {
+		raise_reserves(restore);
 		return refuse(why, "cannot open '/dev/snapshot': %s",
 			      strerror(errno));
+	}
 	return 0;
 }
 
@@ -156,4 +207,5 @@ void restore_close(struct restore *restore)
 	if (restore->fd >= 0)
 		close(restore->fd);
 	restore->fd = -1;
+	raise_reserves(restore);
 }

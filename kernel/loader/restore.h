@@ -5,9 +5,14 @@
 #include "say.h"
 #include "types.h"
 
+#define RESERVE_COUNT 2U
+#define RESERVE_TEXT_BYTES 128U
+
 /* A stream on its way into the kernel through /dev/snapshot. */
 struct restore {
 	int fd;
+	/* What the kernel kept back of memory before; empty where that is unknown. */
+	char reserves[RESERVE_COUNT][RESERVE_TEXT_BYTES];
 	u64 position;		/* bytes the kernel has taken */
 	u64 careful_until;	/* pages before this go one a system call */
 };

@@ -5,6 +5,7 @@ import type {Machine} from '../machine.js'
 import type {Needed} from '../policy/match.js'
 import {kernelFigures, type Figures} from './figures.js'
 import type {HibernateRequest} from './hibernate.js'
+import {checkLoadable} from './loadable.js'
 import {welcomeBack} from './resumed.js'
 import {keepNeededRunning, takeSnapshot} from './steps.js'
 
@@ -35,6 +36,12 @@ export abstract class Attempt<Request extends HibernateRequest> {
     const result = takeSnapshot(this.machine, frozen, fileSystems)
     if (result.side === 'created') this.note(kernelFigures(result.figures))
     return result
+  }
+
+  /** Before anything is saved: throws TooLittleMemoryError when no boot could load the image again. */
+  protected checkLoadable(): void {
+    const pages = Number(this.figures['pages_copied'] ?? 0) + Number(this.figures['pages_in_place'] ?? 0)
+    checkLoadable(this.machine.files.readText('/proc/meminfo') ?? '', pages)
   }
 
   /** In the resumed system. */

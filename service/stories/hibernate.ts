@@ -153,6 +153,7 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     await using watch = watchSlices({dm, fileSystems, signal: this.request.signal})
     const {signal} = watch
     faults.hit('snapshot-taken')
+    this.checkLoadable()
     onState('saving')
     const startedMs = performance.now()
     const records = await readFingerprints(this.machine, fileSystems)

@@ -24,6 +24,7 @@ import type {SinkSummary} from '../sinks/sink.js'
 import type {TargetSummary} from '../sinks/stream-target.js'
 import type {HibernateRequest} from './hibernate.js'
 import {estimateImageBytes, type MemoryInUse} from './image-size.js'
+import {FOR_THE_COPY, loaderBytes, TO_LOAD} from './loadable.js'
 import {readMeminfo} from './meminfo.js'
 
 export interface CheckResult {
@@ -274,7 +275,10 @@ function checkMemory({files, configuration}: Machine): void {
   // Not MemAvailable: it leaves reserves that may be touched here.
   const atMostBytes = sum(['MemFree', 'Active(file)', 'Inactive(file)', 'SReclaimable', 'SwapFree'])
   const missingBytes = copiedBytes + configuration.overheadBytes - atMostBytes
-  if (missingBytes > 0) throw new TooLittleMemoryError(missingBytes)
+  if (missingBytes > 0) throw new TooLittleMemoryError(missingBytes, FOR_THE_COPY)
+  // What is not free now will be in the image, and a boot has to load it.
+  const missingToLoadBytes = loaderBytes(read('MemTotal')) - atMostBytes
+  if (missingToLoadBytes > 0) throw new TooLittleMemoryError(missingToLoadBytes, TO_LOAD)
 }
 
 async function checkCow({cow}: Machine, findings: Findings): Promise<void> {

@@ -128,6 +128,7 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     const {onState, onProgress, then} = this.request
     const {syscalls, faults} = this.machine
     await using image = new SnapshotImage(syscalls, imageFd)
+    if (then === 'halt') this.checkLoadable()
     onState('saving')
     const startedMs = performance.now()
     const records = await readFingerprints(this.machine, fileSystems)

@@ -31,6 +31,27 @@ export async function holdMemory(
   await waitFor(machine, `test -s ${statusFile(unit)}`)
 }
 
+/** Takes as much memory as there is until that share of it, 0 to 1, is used. */
+export async function holdMemoryUpTo(
+  machine: Machine, unit: string, share: number, content: Content = 'half', isShared = false
+): Promise<void> {
+  const {total, available} = await memoryOf(machine)
+  await holdMemory(machine, unit, Math.floor((available - (1 - share) * total) / 1024), content, isShared)
+}
+
+/** The share of memory that is used, 0 to 1. */
+export async function usedShare(machine: Machine): Promise<number> {
+  const {total, available} = await memoryOf(machine)
+  return 1 - available / total
+}
+
+/** In KiB, see proc_meminfo(5). */
+async function memoryOf(machine: Machine): Promise<{readonly total: number, readonly available: number}> {
+  const [total = 0, available = 0] = (await insideShell(machine, "awk '/^MemTotal|^MemAvailable/ {print $2}' /proc/meminfo"))
+    .trim().split('\n').map(Number)
+  return {total, available}
+}
+
 /** Asks the process to check its memory. */
 export async function checkMemory(machine: Machine, unit: string): Promise<HeldMemory> {
   const pid = Number(await inside(machine, ['systemctl', 'show', '--property=MainPID', '--value', unit]))

@@ -4,8 +4,8 @@ import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {hibernate, type Via} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {
-  checkDatabase, checkMemory, diaryComplaints, endPayload, holdMemory, kernelLogOf, kernelTrouble, memoryComplaints, startDatabase,
-  startPayload
+  checkDatabase, checkMemory, diaryComplaints, endPayload, holdMemory, holdMemoryUpTo, kernelLogOf, kernelTrouble, memoryComplaints,
+  startDatabase, startPayload, usedShare
 } from '../lab/workload.js'
 import {casesOfRun} from '../lib/cases.js'
 
@@ -69,7 +69,7 @@ for (const kind of ['private', 'shared'] as const) {
     for (const unit of ['hold', 'database', 'full'])
       await endPayload(machine, unit)
     // What is available grows by some MiB when caches shrink.
-    await holdMemory(machine, 'full', await mibibytesUpTo(machine, 0.9), 'half', kind === 'shared')
+    await holdMemoryUpTo(machine, 'full', 0.9, 'half', kind === 'shared')
     const used = await usedShare(machine)
     t.true(used >= 0.85, `${used} of the memory is used`)
     const saved = await hibernate(machine, 'systemctl')
@@ -78,23 +78,6 @@ for (const kind of ['private', 'shared'] as const) {
     t.true(resumed.ok, resumed.reason ?? '')
     t.is((await checkMemory(machine, 'full')).badPages, 0)
   })
-}
-
-/** How much a process may take until that share of the memory is used. */
-async function mibibytesUpTo(where: ScratchMachine, share: number): Promise<number> {
-  const {total, available} = await memory(where)
-  return Math.floor((available - (1 - share) * total) / 1024)
-}
-
-async function usedShare(where: ScratchMachine): Promise<number> {
-  const {total, available} = await memory(where)
-  return 1 - available / total
-}
-
-async function memory(where: ScratchMachine): Promise<{readonly total: number, readonly available: number}> {
-  const [total, available] = (await insideShell(where, "awk '/^MemTotal|^MemAvailable/ {print $2}' /proc/meminfo"))
-    .trim().split('\n').map(Number)
-  return {total: total ?? 0, available: available ?? 0}
 }
 
 test.serial('the kernel has not complained', async t => {

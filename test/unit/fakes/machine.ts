@@ -155,7 +155,7 @@ function newSpare(directory: string, tree: FakeTree) {
     texts: {
       '/proc/self/mountinfo': MOUNTINFO,
       '/sys/power/state': 'freeze mem disk\n',
-      '/proc/meminfo': 'MemTotal: 131072 kB\nMemAvailable: 98304 kB\nMemFree: 98304 kB\n',
+      '/proc/meminfo': 'MemTotal: 1048576 kB\nMemAvailable: 1015808 kB\nMemFree: 1015808 kB\n',
       '/proc/cmdline': 'root=UUID=1 quiet\n',
       '/sys/dev/block/252:0/uevent': 'DEVNAME=vda\n',
       '/sys/dev/block/252:16/uevent': 'DEVNAME=vdb\n',

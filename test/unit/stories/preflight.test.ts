@@ -114,8 +114,14 @@ const cases: readonly Case[] = [
   {
     name: 'too little memory for what is certainly copied',
     fails: ['memory'],
-    remedy: /6 MiB more of free memory are needed/,
+    remedy: /6 MiB more of free memory are needed for the kernel's copy/,
     options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 131072 kB\nMemAvailable: 65536 kB\nMemFree: 61440 kB\nInactive(file): 4096 kB\nShmem: 32768 kB\nPageTables: 4096 kB\nSUnreclaim: 2048 kB\n'}}},
+  },
+  {
+    name: 'so much in memory that no boot could load it again',
+    fails: ['memory'],
+    remedy: /Cannot hibernate: 92 MiB more of free memory are needed to load the image at the next boot; end a program/,
+    options: {tree: {texts: {'/proc/meminfo': 'MemTotal: 16777216 kB\nMemAvailable: 16744448 kB\nMemFree: 92160 kB\nInactive(file): 10240 kB\n'}}},
   },
   {name: 'no snapshot device', fails: ['hibernation'], remedy: /CONFIG_HIBERNATION/, options: {tree: {missing: ['/dev/snapshot']}}},
   {name: 'no loader', fails: ['loader'], remedy: /update-initramfs/, options: {loaders: {installed: null, built: null}}},
