@@ -14,6 +14,8 @@ export interface ExecuteOptions {
   readonly graceMs?: number
   /** How long the agent may take to answer; for a machine that may be frozen or about to go. */
   readonly signal?: AbortSignal
+  /** Not to be asked why, see Machine.run(). */
+  readonly maySayNothing?: boolean
 }
 
 const DEFAULT_TIMEOUT_MS = 120_000
@@ -41,7 +43,7 @@ export async function attemptInside(
     ...(options.graceMs === undefined ? {} : {graceMs: options.graceMs}),
     onOutput: bytes => { stdout.push(bytes) },
     onErrorOutput: bytes => { stderr.push(bytes) }
-  }, options.signal)
+  }, options)
   return {
     status: statusOf(end),
     stdout: Buffer.concat(stdout).toString('utf8'),

@@ -40,6 +40,11 @@ export interface MachineState {
   readonly figures: Figures
 }
 
+export interface RunOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly maySayNothing?: boolean | undefined
+}
+
 /** One machine by its name; all methods read what is on disk now, so that several processes can work with it. */
 export class Machine {
   readonly name: string
@@ -120,13 +125,16 @@ export class Machine {
     return await openSession(this.#agentPorts, signal)
   }
 
-  /** Runs one command in it. Throws SilenceError, with what the kernel is at, when the machine hangs meanwhile. */
-  async run(command: Command, signal?: AbortSignal): Promise<CommandEnd> {
+  /**
+   * Runs one command in it; the signal ends the wait for the agent's first answer. Throws SilenceError when no other comes,
+   * with what the kernel is at, unless silence is no surprise.
+   */
+  async run(command: Command, {signal, maySayNothing = false}: RunOptions = {}): Promise<CommandEnd> {
     using session = await this.session(signal)
     try {
       return await session.run(command)
     } catch (thrown) {
-      if (!(thrown instanceof SilenceError))
+      if (!(thrown instanceof SilenceError) || maySayNothing)
         throw thrown
       throw new SilenceError(`${thrown.message}; ${await this.whatItIsAt()}`, {cause: thrown})
     }
