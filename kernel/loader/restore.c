@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/suspend_ioctls.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -66,15 +68,25 @@ static void read_setting(const char *path, char *text)
 	text[count > 0 ? count : 0] = 0;
 }
 
+/* A small machine may keep back less than that anyway. */
+static bool would_raise(const char *before, const char *while_loading)
+{
+	return strtoul(before, NULL, 10) <= strtoul(while_loading, NULL, 10);
+}
+
 static void lower_reserves(struct restore *restore)
 {
 	unsigned int i;
 
 	for (i = 0; i < RESERVE_COUNT; i++) {
-		read_setting(RESERVES[i].path, restore->reserves[i]);
-		if (restore->reserves[i][0])
-			write_setting(RESERVES[i].path,
-				      RESERVES[i].while_loading);
+		char *before = restore->reserves[i];
+		const char *while_loading = RESERVES[i].while_loading;
+
+		read_setting(RESERVES[i].path, before);
+		if (would_raise(before, while_loading))
+			before[0] = 0;
+		else
+			write_setting(RESERVES[i].path, while_loading);
 	}
 }
 

@@ -11,7 +11,7 @@
 /* A stream on its way into the kernel through /dev/snapshot. */
 struct restore {
 	int fd;
-	/* What the kernel kept back of memory before; empty where that is unknown. */
+	/* What the kernel kept back of memory before; empty where it still does. */
 	char reserves[RESERVE_COUNT][RESERVE_TEXT_BYTES];
 	u64 position;		/* bytes the kernel has taken */
 	u64 careful_until;	/* pages before this go one a system call */
