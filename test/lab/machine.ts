@@ -11,7 +11,7 @@ import {MachineError, messageOf, SilenceError, UsageError} from './errors.js'
 import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
 import type {Network} from './network.js'
-import {breakConsole, isAlive, startQemu, pressKey, typeText, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
+import {isAlive, startQemu, pressKeys, typeText, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
 const AGENT_PATIENCE_MS = 20_000
 const LOCK_PATIENCE_MS = 5_000
@@ -145,8 +145,7 @@ export class Machine {
     const before = this.consoleText().length
     try {
       for (const key of SYSRQ_KEYS) {
-        await breakConsole(this.#monitor)
-        await this.type(key)
+        await pressKeys(this.#monitor, 'alt', 'sysrq', key)
         await delay(SYSRQ_MS)
       }
     } catch (thrown) {
@@ -162,7 +161,7 @@ export class Machine {
   }
 
   async press(key: string): Promise<void> {
-    await pressKey(this.#monitor, key)
+    await pressKeys(this.#monitor, key)
   }
 
   async unplug(disk: string): Promise<void> {

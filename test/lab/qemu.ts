@@ -169,14 +169,9 @@ export async function killAndWait(identity: ProcessIdentity): Promise<void> {
 
 const MONITOR_PATIENCE_MS = 10_000
 
-/** Presses a key of the machine's keyboard, by QEMU's name of it; nobody else may be connected to the monitor. */
-export async function pressKey(monitor: string, key: string): Promise<void> {
-  await askMonitor(monitor, {execute: 'send-key', arguments: {keys: [{type: 'qcode', data: key}]}})
-}
-
-/** Breaks the serial line, after which the kernel takes a letter for a SysRq key; nobody else may be connected to the monitor. */
-export async function breakConsole(monitor: string): Promise<void> {
-  await askMonitor(monitor, {execute: 'chardev-send-break', arguments: {id: 'console'}})
+/** Presses keys of the machine's keyboard together, by QEMU's names of them; nobody else may be connected to the monitor. */
+export async function pressKeys(monitor: string, ...keys: readonly string[]): Promise<void> {
+  await askMonitor(monitor, {execute: 'send-key', arguments: {keys: keys.map(data => ({type: 'qcode', data}))}})
 }
 
 /** Asks the machine to give up a disk, as one pulls it out; nobody else may be connected to the monitor. */

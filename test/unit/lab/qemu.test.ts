@@ -3,7 +3,7 @@ import {createServer} from 'node:net'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import test, {type ExecutionContext} from 'ava'
-import {breakConsole, identify, waitForEnd} from '../../lab/qemu.js'
+import {identify, pressKeys, waitForEnd} from '../../lab/qemu.js'
 
 /** A monitor that says so much to whoever connects, and no more. */
 async function monitorThatSays(t: ExecutionContext, ...lines: readonly object[]): Promise<string> {
@@ -32,5 +32,5 @@ test('a machine that has ended before anybody waits is gone', async t => {
 
 test('an answer of the monitor other than yes is an error with what it was', async t => {
   const monitor = await monitorThatSays(t, GREETING, {return: {}}, {error: {desc: 'no such thing'}})
-  await t.throwsAsync(breakConsole(monitor), {message: /chardev-send-break.*no such thing/})
+  await t.throwsAsync(pressKeys(monitor, 'alt', 'sysrq'), {message: /send-key.*no such thing/})
 })
