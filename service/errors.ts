@@ -1,4 +1,5 @@
 import {getSystemErrorName} from 'node:util'
+import {PAGE_BYTES} from './page.js'
 
 /**
  * Every error that may reach a person, one class a cause, told apart by class and
@@ -271,9 +272,6 @@ export class FreezeError extends FailedError {
     super(`Cannot freeze processes: ${FREEZE_CAUSES[name] ?? name}${who}`)
   }
 }
-
-/** x86-64, the only architecture the kernel series is wired up for. */
-const PAGE_BYTES = 4096
 
 const SNAPSHOT_CAUSES: Readonly<Record<string, string>> = {
   EPERM: 'CAP_SYS_BOOT is missing, or the kernel is locked down',

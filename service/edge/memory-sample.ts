@@ -1,5 +1,6 @@
 import {readdirSync, readFileSync} from 'node:fs'
 import {type FileHandle, open, readFile} from 'node:fs/promises'
+import {PAGE_BYTES} from '../page.js'
 
 /** 1.5 MiB in all: enough that a fraction of memory is known to some percent, and read in the time of one disk write. */
 const BLOCKS = 48
@@ -13,8 +14,6 @@ const LOOKS = 4
 const WINDOW_PAGES = 64
 /** A process that hangs in the middle of a system call may keep others from its memory for ever. */
 const PATIENCE_MS = 2000
-
-const PAGE_BYTES = 4096
 
 /**
  * Anonymous memory of the biggest of these processes, a few pages from each part of it: what they would

@@ -1,6 +1,7 @@
 import {read} from 'node:fs'
 import {alignUp, allocateAligned} from '../edge/aligned.js'
 import {ImageError} from '../errors.js'
+import {PAGE_BYTES} from '../page.js'
 import {CHUNK_RAW_BYTES, type Chunk, type Codec} from './chunk.js'
 import {CompressionChoice} from './compression-choice.js'
 import type {Digest} from './digest.js'
@@ -82,7 +83,6 @@ interface Encoded {
   readonly storedBytes: number
 }
 
-const PAGE_BYTES = 4096
 /** LZ4_compressBound(): with that much room LZ4 need not look for the end of its target. */
 const PACKED_BYTES = CHUNK_RAW_BYTES + Math.ceil(CHUNK_RAW_BYTES / 255) + 16
 /** Beside those being compressed: one being read, three being written. */

@@ -1,7 +1,6 @@
 import {TooLittleMemoryError} from '../errors.js'
+import {PAGE_BYTES} from '../page.js'
 import {readMeminfo} from './meminfo.js'
-
-const PAGE_BYTES = 4096
 
 /** What memory may be missing for, in the words of TooLittleMemoryError. */
 export const FOR_THE_COPY = "for the kernel's copy"

@@ -11,13 +11,13 @@ import {SIGFREEZE, SIGUNFREEZE} from '../kernel-api/abi.js'
 import {FrozenProcesses, type SnapshotImage} from '../kernel-api/freezer.js'
 import type {SnapshotResult, Syscalls} from '../kernel-api/syscalls.js'
 import type {Machine} from '../machine.js'
+import {PAGE_BYTES} from '../page.js'
 import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
 import {printFigures, type Figures} from './figures.js'
 
 /** The steps of the story, one function each. The order in which they may be taken is the story's affair. */
 
-const PAGE_BYTES = 4096
 /** struct swsusp_info, kernel/power/power.h: num_physpages behind new_utsname and version_code. */
 const PHYSICAL_PAGES_OFFSET = 400
 const ESRCH = 3

@@ -21,7 +21,7 @@ export interface Command {
   /** The agent kills the command, with all it started, after this time; 0 waits for ever. */
   readonly timeoutMs: number
   /** How much later the agent's word of that must have come; without it the machine is taken to hang. */
-  readonly graceMs?: number
+  readonly graceMs?: number | undefined
   readonly input?: AsyncIterable<Buffer>
   readonly onOutput: (bytes: Buffer) => void
   readonly onErrorOutput: (bytes: Buffer) => void

@@ -1,7 +1,7 @@
 // Runs a command in a machine and gives all it printed.
 import {MachineError} from './errors.js'
 import type {CommandEnd} from './agent.js'
-import type {Machine} from './machine.js'
+import type {Machine, RunOptions} from './machine.js'
 
 export interface Outcome {
   readonly status: number
@@ -9,13 +9,10 @@ export interface Outcome {
   readonly stderr: string
 }
 
-export interface ExecuteOptions {
+export interface ExecuteOptions extends RunOptions {
   readonly timeoutMs?: number
+  /** See Command. */
   readonly graceMs?: number
-  /** How long the agent may take to answer; for a machine that may be frozen or about to go. */
-  readonly signal?: AbortSignal
-  /** Not to be asked why, see Machine.run(). */
-  readonly maySayNothing?: boolean
 }
 
 const DEFAULT_TIMEOUT_MS = 120_000
@@ -40,7 +37,7 @@ export async function attemptInside(
   const end = await machine.run({
     argv,
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-    ...(options.graceMs === undefined ? {} : {graceMs: options.graceMs}),
+    graceMs: options.graceMs,
     onOutput: bytes => { stdout.push(bytes) },
     onErrorOutput: bytes => { stderr.push(bytes) }
   }, options)

@@ -41,8 +41,10 @@ export interface MachineState {
 }
 
 export interface RunOptions {
-  readonly signal?: AbortSignal | undefined
-  readonly maySayNothing?: boolean | undefined
+  /** Ends the wait for the agent's first answer; for a machine that may be frozen or about to go. */
+  readonly signal?: AbortSignal
+  /** Silence is no surprise: the kernel is not asked what it is at. */
+  readonly maySayNothing?: boolean
 }
 
 /** One machine by its name; all methods read what is on disk now, so that several processes can work with it. */
@@ -125,10 +127,7 @@ export class Machine {
     return await openSession(this.#agentPorts, signal)
   }
 
-  /**
-   * Runs one command in it; the signal ends the wait for the agent's first answer. Throws SilenceError when no other comes,
-   * with what the kernel is at, unless silence is no surprise.
-   */
+  /** Runs one command in it. Throws SilenceError, with what the kernel is at, when the machine hangs meanwhile. */
   async run(command: Command, {signal, maySayNothing = false}: RunOptions = {}): Promise<CommandEnd> {
     using session = await this.session(signal)
     try {

@@ -10,7 +10,7 @@ test('an image that leaves the loader what it needs can be loaded', t => {
   t.notThrows(() => { checkLoadable(MEMINFO, FITTING_PAGES) })
 })
 
-test('a page more is refused, with how much is missing', t => {
+test('what is larger is refused, with how much is missing', t => {
   const error = t.throws(() => { checkLoadable(MEMINFO, FITTING_PAGES + 256) }, {instanceOf: TooLittleMemoryError})
   t.regex(error.message, /^Cannot hibernate: 1 MiB more of free memory are needed to load the image at the next boot; end a program$/)
 })
