@@ -134,16 +134,19 @@ test('a command that ends well has the image, and then the power goes', async (t
   t.like(await describeImageFile(file, fake.machine.digest), {isWhole: true})
 })
 
-for (const [what, script, reason] of [
-  ['ends with a failure after it has read all', "cat > /dev/null; echo 'no room at all' >&2; exit 3", /: it ended with 3: no room at all$/],
-  ['ends in the middle', 'head -c 100000 > /dev/null; echo enough >&2; exit 1', /: it ended with 1: enough$/],
-  ['ends well in the middle', 'head -c 100000 > /dev/null', /: it did not read all of the image$/],
-  ['is killed', 'head -c 100000 > /dev/null; kill -9 $$', /: it was ended by SIGKILL$/],
-  ['reads no more', 'sleep 1000', /: it took nothing for 0.5 s$/],
-  ['is not there', 'no-such-command', /: it ended with 127: .*no-such-command/],
+/** Longer than any command of these takes, however busy the host is. */
+const PATIENCE_MS = 30_000
+
+for (const [what, script, reason, patienceMs] of [
+  ['ends with a failure after it has read all', "cat > /dev/null; echo 'no room at all' >&2; exit 3", /: it ended with 3: no room at all$/, PATIENCE_MS],
+  ['ends in the middle', 'head -c 100000 > /dev/null; echo enough >&2; exit 1', /: it ended with 1: enough$/, PATIENCE_MS],
+  ['ends well in the middle', 'head -c 100000 > /dev/null', /: it did not read all of the image$/, PATIENCE_MS],
+  ['is killed', 'head -c 100000 > /dev/null; kill -9 $$', /: it was ended by SIGKILL$/, PATIENCE_MS],
+  ['reads no more', 'sleep 1000', /: it took nothing for 0.5 s$/, 500],
+  ['is not there', 'no-such-command', /: it ended with 127: .*no-such-command/, PATIENCE_MS],
 ] as const) {
   test(`a command that ${what} rolls back, with the reason`, async (t) => {
-    const fake = await machineWith(t, command(script, 500))
+    const fake = await machineWith(t, command(script, patienceMs))
     const outcome = await hibernate(recordingRequest(), fake.machine)
     t.regex(outcome.kind === 'rolled-back' ? outcome.cause.message : outcome.kind, reason)
     await assertAsBefore(t, fake)
