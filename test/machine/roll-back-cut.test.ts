@@ -15,8 +15,18 @@ import {casesOfRun} from '../lib/cases.js'
 const POLICY = '[Needed]\nUnit=needed.service\nWhen=always\nReason=A test\n'
 const PLACES = ['/var/lib/written', '/mnt/data/written']
 
-/** Writes numbered files as fast as it can, each with its digest in a list; what is in the list is on the disk. */
+/**
+ * Writes numbered files as fast as it can, each with its digest in a list; what is in the list is on the disk. Says on the
+ * console when all merges are under way: whoever asks from outside may be asking for longer than they take.
+ */
 const WRITER = `
+  (
+    until [ "$(echo "$merges" | grep -c snapshot-merge)" = $# ]; do
+      sleep 0.02
+      merges=$(dmsetup status --target snapshot-merge)
+    done
+    echo "$merges" > /dev/console
+  ) &
   mkdir -p "$@"; n=0
   while :; do
     n=$((n + 1))
@@ -117,23 +127,17 @@ async function rollBackSlowly(where: ScratchMachine): Promise<void> {
   await inside(where, ['systemd-run', '--quiet', 'systemctl', 'hibernate'])
 }
 
-/** Gives the state of the merges at the instant the power went. */
+/** Gives the state of the merges just before the power went. */
 async function stopWhileMerging(where: ScratchMachine): Promise<string[]> {
   const patience = AbortSignal.timeout(180_000)
   let merging: string[] = []
   while (merging.length < PLACES.length) {
     patience.throwIfAborted()
-    merging = await listMerges(where)
+    merging = where.consoleOfLastBoot().match(/^\S+: \d+ \d+ snapshot-merge \d.*$/gm) ?? []
     await delay(20)
   }
   await cut(where)
-  return merging
-}
-
-async function listMerges(where: ScratchMachine): Promise<string[]> {
-  // Nobody answers while all are frozen.
-  const status = await attemptInside(where, ['dmsetup', 'status', '--target', 'snapshot-merge'], {signal: AbortSignal.timeout(3000)}).catch(() => null)
-  return (status?.stdout ?? '').split('\n').filter(line => line.includes('snapshot-merge')).sort()
+  return merging.map(line => line.trim()).sort()
 }
 
 async function readMergeList(where: ScratchMachine): Promise<MergeList | null> {
