@@ -21,9 +21,8 @@ const PLACES = ['/var/lib/written', '/mnt/data/written']
  */
 const WRITER = `
   (
-    until [ "$(echo "$merges" | grep -c snapshot-merge)" = $# ]; do
-      sleep 0.02
-      merges=$(dmsetup status --target snapshot-merge)
+    until merges=$(dmsetup status --target snapshot-merge) && [ "$(echo "$merges" | grep -c snapshot-merge)" = $# ]; do
+      sleep 0.2
     done
     echo "$merges" > /dev/console
   ) &
