@@ -102,12 +102,21 @@ interface Written {
 
 /** An ordinary boot. */
 async function startAnew(machine: ScratchMachine): Promise<void> {
+  // A round that was broken off may have left one, and a machine started with 'noresume' does not hibernate.
+  if (await stateOfSpare(machine) === 'valid') {
+    await startFresh(machine, 'noresume')
+    await down(machine, {isWiped: false})
+    settleDisks(machine, null)
+  }
+  await startFresh(machine)
+  await inside(machine, ['systemctl', 'is-system-running', '--wait']).catch(() => undefined)
+}
+
+async function startFresh(machine: ScratchMachine, extra?: string): Promise<void> {
   await logWrites(machine)
-  // A round that was broken off may have left a valid image.
-  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true, extra: 'noresume'})
+  const started = await resume(machine, {expect: 'fresh', diesWithStarter: true, ...extra === undefined ? {} : {extra}})
   if (!started.ok)
     throw new Error(started.reason ?? '')
-  await inside(machine, ['systemctl', 'is-system-running', '--wait']).catch(() => undefined)
 }
 
 /** Begins the work where it is not going on after a resume; gives what must be there whatever happens. */
@@ -141,11 +150,7 @@ async function cutSave(machine: ScratchMachine, afterMs: number, random: Random)
 }
 
 async function cutResume(machine: ScratchMachine, afterMs: number, random: Random): Promise<Settled> {
-  await requestHibernation(machine)
-  const end = await machine.ended(AbortSignal.timeout(BOOT_PATIENCE_MS))
-  if (end !== 'powered-off')
-    throw new Error(`the machine ended otherwise than by switching itself off: ${end}`)
-  machine.update({qemu: null})
+  await hibernateToTheEnd(machine)
   settleDisks(machine, random)
   if (await stateOfSpare(machine) !== 'valid')
     throw new Error('the image is not valid although the machine has switched itself off')
@@ -224,6 +229,19 @@ async function requestHibernation(machine: ScratchMachine): Promise<void> {
   await inside(machine, ['systemd-run', '--quiet', 'systemctl', 'hibernate'])
 }
 
+/** Leaves the machine off. Throws with what the machine says of it when it stays on. */
+async function hibernateToTheEnd(machine: ScratchMachine): Promise<void> {
+  await requestHibernation(machine)
+  const end = await machine.ended(AbortSignal.timeout(BOOT_PATIENCE_MS)).catch(() => null)
+  if (end === null) {
+    const journal = await attemptInside(machine, ['journalctl', '--no-pager', '--lines=30', '--unit=permafrostd.service', '--unit=systemd-hibernate.service'])
+    throw new Error(`the machine has not switched itself off within ${BOOT_PATIENCE_MS / 1000} s:\n${journal.stdout}${journal.stderr}`)
+  }
+  if (end !== 'powered-off')
+    throw new Error(`the machine ended otherwise than by switching itself off: ${end}`)
+  machine.update({qemu: null})
+}
+
 /** As the machine finds it, or is writing it now. */
 async function stateOfSpare(machine: ScratchMachine): Promise<string> {
   const spare = machine.state.disks.find(({role}) => role === 'spare')
@@ -248,10 +266,8 @@ async function measure(machine: ScratchMachine): Promise<Durations> {
   await startAnew(machine)
   await work(machine)
   const saving = performance.now()
-  await requestHibernation(machine)
-  await machine.ended(AbortSignal.timeout(BOOT_PATIENCE_MS))
+  await hibernateToTheEnd(machine)
   const saveMs = performance.now() - saving
-  machine.update({qemu: null})
   settleDisks(machine, null)
   await logWrites(machine)
   const resuming = performance.now()
