@@ -116,9 +116,14 @@ type Look = (machine: Machine, end: End) => Promise<string | null>
 /** What the next boot does not look at; before the first byte of an image it is what the last one has left. */
 const OF_NO_USE: readonly string[] = ['empty', 'resumed', 'aborted']
 
-/** The daemon that was killed, or has put nothing back, comes first: it has to be there again. */
+/**
+ * The daemon that was killed, or has put nothing back, comes first: it has to be there again. After a resume everybody runs
+ * before it is killed, so that it is there as well where its start anew is still to come.
+ */
 const LOOKS: Readonly<Record<string, Look>> = {
-  'the daemon is there': async machine => {
+  'the daemon is there': async (machine, {fault}) => {
+    if (fault.kind === 'kill')
+      await waitFor(machine, '[ "$(systemctl show --value --property=NRestarts permafrostd.service)" -ge 1 ]')
     await waitFor(machine, 'systemctl is-active --quiet permafrostd.service')
     return null
   },
