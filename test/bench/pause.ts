@@ -1,4 +1,4 @@
-// npm run bench:pause: how long no user process runs at a snapshot, by memory in use and number of processes.
+// npm run bench:pause: how long no user process runs at a snapshot, by memory in use, number of processes and of CPUs.
 import {setTimeout as delay} from 'node:timers/promises'
 import {parseArgs} from 'node:util'
 import {LaboratoryError, MachineError, messageOf, UsageError} from '../lab/errors.js'
@@ -9,23 +9,31 @@ import {scratchMachine} from '../lab/scratch.js'
 import {reap} from '../lab/verbs/down.js'
 import {checkMemory, endPayload, holdMemory, settle, startTellingPayload} from '../lab/workload.js'
 import {numberFrom} from './options.js'
+import {millisecondsIn} from './phases.js'
 import {median} from './summary.js'
 
 const MEMORY_MIB = 1024
 const ROUNDS = 3
 const PERCENTS = [25, 50, 75, 92]
 const PROCESSES = [10, 100, 1000]
-/** How much of memory is held while the number of processes is what changes. */
-const PERCENT_OF_PROCESSES = 25
+const CPUS = [1, 2, 4, 8]
+/** How much of memory is held while the number of processes, or of CPUs, is what changes. */
+const PERCENT_OF_OTHERS = 25
 const UNIT = 'pause'
 /** Of the last attempt, in nanoseconds and pages. */
 const FIGURES = ['pause_ns', 'suspend_dm_ns', 'protect_ns', 'copy_ns', 'pages_in_place', 'pages_copied'] as const
 
-type Figures = Readonly<Record<typeof FIGURES[number], number>>
+/** What the kernel tells a trace when it takes a CPU away and when it brings it back: kernel/cpu.c. */
+const UNPLUGGING = ['CPU_OFF', 'CPU_ON']
+const TRACING = '/sys/kernel/tracing'
+
+/** With the milliseconds in which CPUs were unplugged and plugged in again. */
+type Figures = Readonly<Record<typeof FIGURES[number] | 'cpus_ms', number>>
 
 interface Row {
   readonly percentInUse: number
   readonly processes: number
+  readonly cpus: number
   /** Medians; null when there was no snapshot. */
   readonly figures: Figures | null
   readonly refusal: string | null
@@ -33,13 +41,25 @@ interface Row {
 
 async function main(memoryMib: number, rounds: number, isJson: boolean): Promise<void> {
   await reap()
+  const rows = await measureLoads(memoryMib, rounds)
+  for (const cpus of CPUS)
+    rows.push(await measureCpus({memoryMib, cpus}, rounds))
+  process.stdout.write(isJson ? `${JSON.stringify({memoryMib, rounds, rows})}\n` : `${memoryMib} MiB, medians of ${rounds} snapshots\n${tableOf(rows)}\n`)
+}
+
+async function measureLoads(memoryMib: number, rounds: number): Promise<Row[]> {
   await using machine = await scratchMachine('pause', {memoryMib})
   const rows: Row[] = []
   for (const percent of PERCENTS)
     rows.push(await measureHeld(machine, percent, rounds))
   for (const processes of PROCESSES)
     rows.push(await measureProcesses(machine, processes, rounds))
-  process.stdout.write(isJson ? `${JSON.stringify({memoryMib, rounds, rows})}\n` : `${memoryMib} MiB, medians of ${rounds} snapshots\n${tableOf(rows)}\n`)
+  return rows
+}
+
+async function measureCpus(size: {readonly memoryMib: number, readonly cpus: number}, rounds: number): Promise<Row> {
+  await using machine = await scratchMachine('pause', size)
+  return await measureHeld(machine, PERCENT_OF_OTHERS, rounds)
 }
 
 async function measureHeld(machine: Machine, percent: number, rounds: number): Promise<Row> {
@@ -52,7 +72,7 @@ async function measureHeld(machine: Machine, percent: number, rounds: number): P
 }
 
 async function measureProcesses(machine: Machine, processes: number, rounds: number): Promise<Row> {
-  await hold(machine, PERCENT_OF_PROCESSES)
+  await hold(machine, PERCENT_OF_OTHERS)
   await endPayload(machine, 'sleepers')
   await startTellingPayload(machine, 'sleepers', 'sleepers', String(processes))
   const row = await measure(machine, rounds)
@@ -73,19 +93,22 @@ async function measure(machine: Machine, rounds: number): Promise<Row> {
   const {total, available} = await memoryOf(machine)
   const processes = Number(await insideShell(machine, 'ls -d /proc/[0-9]*/exe | xargs -n 1 readlink 2> /dev/null | wc -l'))
   const percentInUse = Math.round(100 - available * 100 / total)
+  const cpus = Number(await inside(machine, ['nproc', '--all']))
   const each: Figures[] = []
   for (let round = 1; round <= rounds; round++) {
+    await insideShell(machine, `cd ${TRACING}; echo > trace; echo 1 > events/power/suspend_resume/enable`)
     const {status, stderr} = await attemptInside(machine, ['bash', '-c', 'set -o pipefail; permafrost snapshot --to - --then merge | cat > /dev/null'], {timeoutMs: 300_000})
     if (status !== 0)
-      return {percentInUse, processes, figures: null, refusal: stderr.trim()}
+      return {percentInUse, processes, cpus, figures: null, refusal: stderr.trim()}
     const figures = await lastFigures(machine)
-    say(`${percentInUse} % in use, ${processes} processes: ${JSON.stringify(figures)}`)
+    say(`${percentInUse} % in use, ${processes} processes, ${cpus} CPUs: ${JSON.stringify(figures)}`)
     each.push(figures)
     // What the snapshot made copies of is given back first.
     await delay(1000)
   }
-  const medianOf = (name: typeof FIGURES[number]): number => median(each.map(figures => figures[name])) ?? 0
-  return {percentInUse, processes, figures: Object.fromEntries(FIGURES.map(name => [name, medianOf(name)])) as Figures, refusal: null}
+  const names = [...FIGURES, 'cpus_ms'] as const
+  const medianOf = (name: typeof names[number]): number => median(each.map(figures => figures[name])) ?? 0
+  return {percentInUse, processes, cpus, figures: Object.fromEntries(names.map(name => [name, medianOf(name)])) as Figures, refusal: null}
 }
 
 async function lastFigures(machine: Machine): Promise<Figures> {
@@ -97,7 +120,8 @@ async function lastFigures(machine: Machine): Promise<Figures> {
       throw new MachineError(`The journal does not say '${name}' of the last attempt`)
     return [name, value]
   })
-  return Object.fromEntries(pairs) as Figures
+  const cpus_ms = millisecondsIn(await inside(machine, ['cat', `${TRACING}/trace`]), UNPLUGGING)
+  return {...Object.fromEntries(pairs), cpus_ms} as Figures
 }
 
 /** In KiB: proc(5), /proc/meminfo. */
@@ -107,13 +131,13 @@ async function memoryOf(machine: Machine): Promise<{readonly total: number, read
   return {total: field('MemTotal'), available: field('MemAvailable')}
 }
 
-const HEADINGS = ['in use [%]', 'processes', 'pause [ms]', 'file systems [ms]', 'protect [ms]', 'copy [ms]', 'in place [MiB]', 'copied [MiB]']
+const HEADINGS = ['in use [%]', 'processes', 'CPUs', 'pause [ms]', 'file systems [ms]', 'protect [ms]', 'copy [ms]', 'unplugging [ms]', 'in place [MiB]', 'copied [MiB]']
 
 function tableOf(rows: readonly Row[]): string {
-  const cells = rows.map(({percentInUse, processes, figures, refusal}) => [
-    percentInUse, processes, ...figures === null ? [refusal ?? ''] : [
+  const cells = rows.map(({percentInUse, processes, cpus, figures, refusal}) => [
+    percentInUse, processes, cpus, ...figures === null ? [refusal ?? ''] : [
       milliseconds(figures.pause_ns), milliseconds(figures.suspend_dm_ns), milliseconds(figures.protect_ns), milliseconds(figures.copy_ns),
-      mebibytes(figures.pages_in_place), mebibytes(figures.pages_copied)
+      Math.round(figures.cpus_ms), mebibytes(figures.pages_in_place), mebibytes(figures.pages_copied)
     ]
   ].map(String))
   return [HEADINGS, HEADINGS.map(() => '---'), ...cells].map(row => `| ${row.join(' | ')} |`).join('\n')
