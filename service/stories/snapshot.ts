@@ -136,9 +136,12 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
     const stream = await saveStream(this.machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
     faults.hit('stream-written')
-    // Its memory is everybody's again, while the other side may still be busy.
-    image.release()
-    watch.imageReleased()
+    // Nobody may swap out to where the image has something swapped out: one that is resumed is let go by the power-off only.
+    // Of one that is not, the memory is everybody's again, while the other side may still be busy.
+    if (then === 'merge') {
+      image.release()
+      watch.imageReleased()
+    }
     this.note({save_ms: Math.round(performance.now() - startedMs)})
     await makeValid(this.machine, session, {stream, fileSystems: records, figures: this.figures})
     faults.hit('image-valid')

@@ -38,6 +38,24 @@ test('the list of merges is gone when the power goes, so that the next boot resu
   t.true(lists[0]?.every((byte) => byte === 0))
 })
 
+test('an image that may be resumed is held until the power goes, so that nobody swaps out over what it has there', async (t) => {
+  const isHeld: boolean[] = []
+  const away = new FakeTarget()
+  const fake = await awayMachine(t, away, {onPowerOff: () => void isHeld.push(fake.kernel.isImageOpen)})
+  away.onFinish = async () => void isHeld.push(fake.kernel.isImageOpen)
+  await snapshotRunning(request('halt'), fake.machine)
+  t.deepEqual(isHeld, [true, true])
+})
+
+test('an image that is given up takes no memory while the other side is busy', async (t) => {
+  const isHeld: boolean[] = []
+  const away = new FakeTarget()
+  const fake = await awayMachine(t, away, {}, false)
+  away.onFinish = async () => void isHeld.push(fake.kernel.isImageOpen)
+  await snapshotRunning(request('merge'), fake.machine)
+  t.deepEqual(isHeld, [false])
+})
+
 test('after merge the machine goes on as it was, and the image is one that was given up before anybody ran', async (t) => {
   const away = new FakeTarget()
   const fake = await awayMachine(t, away, {}, false)
