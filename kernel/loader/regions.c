@@ -2,7 +2,8 @@
 /*
  * Regions are the blocks of a file system that any mount changes. When one of
  * them differs, somebody else had the file system meanwhile, and the resumed
- * kernel, with its own idea of it in memory, would destroy it.
+ * kernel, with its own idea of it in memory, would destroy it. Those of a swap
+ * device are what anybody else who swaps there changes.
  */
 #include "regions.h"
 
@@ -13,17 +14,21 @@
 
 #define POLL_MICROSECONDS 50000U
 
-static int check_region(const struct disk *disk, const struct region *region,
-			u8 *buffer, struct reason *why)
+static int check_region(const struct disk *disk,
+			const struct filesystem *filesystem,
+			const struct region *region, u8 *buffer,
+			struct reason *why)
 {
+	const bool is_swap = !strcmp(filesystem->type, "swap");
 	const u8 *bytes = disk_read_span(disk, buffer, region->offset,
 					 region->bytes, why);
 
 	if (!bytes)
 		return -1;
 	if (XXH64(bytes, region->bytes, 0) != region->digest)
-		return refuse(why, "the file system on '%s' changed since the image was made",
-			      disk->path);
+		return refuse(why, "%s '%s' changed since the image was made",
+			      is_swap ? "what is swapped out to" :
+			      "the file system on", disk->path);
 	return 0;
 }
 
@@ -38,7 +43,7 @@ static int check_disk(const struct filesystem *filesystem, const char *path,
 	for (u32 i = 0; i < filesystem->region_count && !result; i++) {
 		const struct region region = filesystem_region(filesystem, i);
 
-		result = check_region(&disk, &region, buffer, why);
+		result = check_region(&disk, filesystem, &region, buffer, why);
 	}
 	disk_close(&disk);
 	return result;

@@ -10,6 +10,8 @@ export interface BlockAccess {
   writeStart(device: DeviceNumber, content: Buffer): Promise<void>
   /** The first `bytes` of the device as the kernel has them in memory, or, where it has not, from the disk. */
   readCachedStart(device: DeviceNumber, bytes: number): Promise<Buffer>
+  /** Returns when everything that was written to the device, or through it, is on the medium. */
+  flush(device: DeviceNumber): Promise<void>
 }
 
 export interface BlockReader extends AsyncDisposable {
@@ -33,6 +35,10 @@ export function openBlockAccess(files: Files): BlockAccess {
       } finally {
         await handle.close()
       }
+    },
+    async flush(device) {
+      await using opened = await DirectDevice.openForReading(nodeOf(device, files))
+      await opened.flush()
     },
   }
 }

@@ -14,6 +14,25 @@ export async function findFingerprintPlaces({source, fileSystemType, isReadOnly,
   return find === undefined || (isReadOnly && find === findFatPlaces) ? findEnds(deviceBytes) : find(source)
 }
 
+/**
+ * The blocks of a swap device that whoever swaps to it, claims it anew or hibernates to it would change: the header, and the
+ * beginnings of the clusters that are used first. On a disk that turns these are the first ones, on others those at multiples of
+ * 64 MiB: setup_clusters() and SWAP_CLUSTER_COLS in mm/swapfile.c. A cluster has 1 or 2 MiB.
+ */
+export function findSwapPlaces(deviceBytes: number): readonly Place[] {
+  const offsets = [...multiples(2 ** 20, SWAP_STRIDE_BYTES), ...multiples(SWAP_STRIDE_BYTES, SWAP_REACH_BYTES)]
+  return [...new Set(offsets)].filter((offset) => offset < deviceBytes).map((offset) => ({offset, bytes: Math.min(SWAP_PLACE_BYTES, deviceBytes - offset)}))
+}
+
+const SWAP_STRIDE_BYTES = 64 * 2 ** 20
+const SWAP_REACH_BYTES = 8 * 2 ** 30
+const SWAP_PLACE_BYTES = 16 * 1024
+
+/** From 0 on, below `end`. */
+function multiples(step: number, end: number): readonly number[] {
+  return Array.from({length: end / step}, (_, index) => index * step)
+}
+
 export async function digestPlaces(source: BlockSource, places: readonly Place[], digest: Digest): Promise<readonly Region[]> {
   const regions: Region[] = []
   for (const {offset, bytes} of splitLarge(places)) {

@@ -1,5 +1,6 @@
 import {printDeviceNumber} from '../edge/device-number.js'
 import type {Files} from '../edge/files.js'
+import {listSwapPaths} from '../edge/swaps.js'
 import {SpareInUseError} from '../errors.js'
 import type {FindSignature, Signature} from './signature.js'
 
@@ -34,8 +35,7 @@ function describeUse(directory: string, path: string, files: Files): string | nu
   const number = files.readText(`${directory}/dev`)?.trim()
   const mount = (files.readText('/proc/self/mountinfo') ?? '').split('\n').find((line) => line.split(' ')[2] === number)
   if (mount !== undefined) return `mounted on '${mount.split(' ')[4] ?? ''}'`
-  const swaps = (files.readText('/proc/swaps') ?? '').split('\n').slice(1)
-  if (swaps.some((line) => line.split(/\s/)[0] === path)) return 'used for swapping'
+  if (listSwapPaths(files).includes(path)) return 'used for swapping'
   const holders = files.list(`${directory}/holders`).map((name) => files.readText(`${directory}/holders/${name}/dm/name`)?.trim() ?? name)
   return holders.length > 0 ? `held by '${holders.join("', '")}'` : null
 }

@@ -1,4 +1,5 @@
 import type {PreparedFileSystem} from '../dm/prepare.js'
+import {findSwapDevices, type SwapDevice} from '../edge/swaps.js'
 import type {FrozenProcesses} from '../kernel-api/freezer.js'
 import type {SnapshotResult} from '../kernel-api/syscalls.js'
 import type {Machine} from '../machine.js'
@@ -16,6 +17,8 @@ export abstract class Attempt<Request extends HibernateRequest> {
   figures: Figures = {}
   /** Who was kept running. */
   needed: readonly Needed[] = []
+  /** What the snapshot may have something on: what is activated later is used as it comes. */
+  protected swaps: readonly SwapDevice[] = []
 
   constructor(request: Request, machine: Machine) {
     this.request = request
@@ -34,6 +37,7 @@ export abstract class Attempt<Request extends HibernateRequest> {
     signal.throwIfAborted()
     onState('snapshot')
     const result = takeSnapshot(this.machine, frozen, fileSystems)
+    this.swaps = findSwapDevices(this.machine.files)
     if (result.side === 'created') this.note(kernelFigures(result.figures))
     return result
   }

@@ -10,7 +10,7 @@ import type {Figures} from './figures.js'
 import {refuseUnlessReady} from './preflight.js'
 import {reportAttempt} from './report.js'
 import {reportProgress, type Progress} from './progress.js'
-import {leaveSnapshot, restoreTables} from './rollback.js'
+import {giveUpImage, leaveSnapshot, restoreTables} from './rollback.js'
 import {
   freezeEverybody,
   makeValid,
@@ -156,18 +156,24 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     this.checkLoadable()
     onState('saving')
     const startedMs = performance.now()
-    const records = await readFingerprints(this.machine, fileSystems)
+    const fingerprints = await readFingerprints(this.machine, fileSystems)
     faults.hit('fingerprints-read')
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
     const stream = await saveStream(this.machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
     faults.hit('stream-written')
     const peakBytes = readPeakMemory(this.machine.files.readText('/proc/self/status') ?? '')
     this.note({service_peak_bytes: peakBytes, save_ms: Math.round(performance.now() - startedMs)})
-    await makeValid(this.machine, session, {stream, fileSystems: records, figures: this.figures})
-    faults.hit('image-valid')
-    signal.throwIfAborted()
-    onState('powering-off')
-    return powerOffAlone(this.machine, this.needed)
+    try {
+      await makeValid(this.machine, session, {stream, fileSystems, fingerprints, swaps: this.swaps, figures: this.figures})
+      faults.hit('image-valid')
+      signal.throwIfAborted()
+      onState('powering-off')
+      return powerOffAlone(this.machine, this.needed)
+    } catch (error) {
+      // Before what it has in memory and on swap devices is let go.
+      await giveUpImage(this.machine)
+      throw error
+    }
   }
 }
 

@@ -11,6 +11,8 @@ import {forgetMerges, noteMerges, settleOldMerges} from './merge-notes.js'
  *   still valid beside a base that changed would be refused by its fingerprints at best.
  * - What will be merged is written down, and flushed, before the first merge begins: a base that is half merged
  *   is of no use without its slice, so after a power cut the loader finishes the merge before it mounts anything.
+ *   Where it cannot be written down no merge begins before everybody runs and a second try has failed as well: a slice that
+ *   is never merged would be lost whole, and fills up.
  * - Until then a power cut leaves bases as they were at the snapshot, and what needed daemons have written since
  *   is lost, as it is after a resume. Nobody else has run.
  * - Merges begin while everybody is frozen, because a slice that fills up is lost, and a device
@@ -20,17 +22,23 @@ import {forgetMerges, noteMerges, settleOldMerges} from './merge-notes.js'
  * - What fails here is logged and left for the next start of the daemon; everybody is thawed whatever happens.
  */
 export async function leaveSnapshot(machine: Machine): Promise<void> {
-  await tryTo(machine, 'give up the image', () => machine.sink.mark('aborted'))
+  await giveUpImage(machine)
   await tryTo(machine, 'leave slices that are lost', () => restartIfLost(machine))
-  await tryTo(machine, 'write down what is merged', async () => {
+  const isNoted = await tryTo(machine, 'write down what is merged', async () => {
     machine.faults.hit('image-given-up')
     await noteMerges(machine)
   })
+  if (!isNoted) return
   await tryTo(machine, 'begin merging', async () => {
     machine.faults.hit('merges-noted')
     await beginMerges(machine)
     machine.faults.hit('merge-begun')
   })
+}
+
+/** To be called before anything that the image may refer to is let go: memory, and slots of swap devices. */
+export async function giveUpImage(machine: Machine): Promise<void> {
+  await tryTo(machine, 'give up the image', () => machine.sink.mark('aborted'))
 }
 
 async function restartIfLost(machine: Machine): Promise<void> {
@@ -43,7 +51,7 @@ async function restartIfLost(machine: Machine): Promise<void> {
 
 /** The rest of it, once everybody runs again; what could not be begun before is tried once more. */
 export async function restoreTables(machine: Machine): Promise<void> {
-  await tryTo(machine, 'write down what is merged', () => noteMerges(machine))
+  await noteOrWarn(machine)
   await tryTo(machine, 'restore the tables', async () => {
     machine.faults.hit('thawed')
     await beginMerges(machine)
@@ -51,6 +59,16 @@ export async function restoreTables(machine: Machine): Promise<void> {
     machine.faults.hit('merged')
     await forgetMerges(machine)
   })
+}
+
+/** Whether the list is on the spare device. */
+export async function writeDownMerges(machine: Machine): Promise<boolean> {
+  return await tryTo(machine, 'write down what is merged', () => noteMerges(machine))
+}
+
+async function noteOrWarn(machine: Machine): Promise<void> {
+  if (await writeDownMerges(machine)) return
+  machine.log.error('Merging although it could not be written down: should the power go before this has ended, file systems are damaged')
 }
 
 export interface RecoveryReport {
@@ -69,9 +87,9 @@ export async function recover(machine: Machine): Promise<RecoveryReport> {
   return machine.exclusive.run('what an earlier hibernation left behind is being put back', async () => {
     const leftovers = await findLeftovers(machine.dm)
     const image = await recoverImage(machine, leftovers)
-    await tryTo(machine, 'look for merges that a power cut interrupted', () => settleOldMerges(machine))
+    if (image.imageBefore !== null) await tryTo(machine, 'look for merges that a power cut interrupted', () => settleOldMerges(machine))
     if (leftovers.length > 0) {
-      await tryTo(machine, 'write down what is merged', () => noteMerges(machine))
+      await noteOrWarn(machine)
       await beginMerges(machine)
       await finishMerges(machine, MERGE_DEADLINE_MS)
       await forgetMerges(machine)
@@ -131,10 +149,13 @@ async function readState({sink}: Machine): Promise<ImageState | null> {
   }
 }
 
-async function tryTo(machine: Machine, what: string, act: () => Promise<void>): Promise<void> {
+/** Whether it could be done. */
+async function tryTo(machine: Machine, what: string, act: () => Promise<void>): Promise<boolean> {
   try {
     await act()
+    return true
   } catch (error) {
     machine.log.error(`Cannot ${what} after a failed hibernation: ${causeText(error)}; the daemon tries again when it is started, ignoring`)
+    return false
   }
 }

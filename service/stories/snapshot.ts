@@ -9,7 +9,7 @@ import {noteMerges} from './merge-notes.js'
 import {refuseUnlessReady} from './preflight.js'
 import {reportProgress} from './progress.js'
 import {reportAttempt} from './report.js'
-import {leaveSnapshot, restoreTables} from './rollback.js'
+import {giveUpImage, leaveSnapshot, restoreTables, writeDownMerges} from './rollback.js'
 import {freezeEverybody, makeValid, prepareFileSystems, readFingerprints, saveStream} from './steps.js'
 import {RoomWatch} from './watch.js'
 
@@ -126,12 +126,12 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
 
   async #saveRunning({imageFd, fileSystems, session, watch, signal}: Saving): Promise<void> {
     const {onState, onProgress, then} = this.request
-    const {syscalls, faults} = this.machine
+    const {syscalls, faults, mergeNotes} = this.machine
     await using image = new SnapshotImage(syscalls, imageFd)
     if (then === 'halt') this.checkLoadable()
     onState('saving')
     const startedMs = performance.now()
-    const records = await readFingerprints(this.machine, fileSystems)
+    const fingerprints = await readFingerprints(this.machine, fileSystems)
     faults.hit('fingerprints-read')
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
     const stream = await saveStream(this.machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
@@ -143,22 +143,24 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
       watch.imageReleased()
     }
     this.note({save_ms: Math.round(performance.now() - startedMs)})
-    await makeValid(this.machine, session, {stream, fileSystems: records, figures: this.figures})
-    faults.hit('image-valid')
-    signal.throwIfAborted()
-    if (then === 'halt') await this.#switchOff()
-  }
-
-  /** Nobody runs any more from before the image may be resumed: see powerOffAlone() in steps.ts. */
-  async #switchOff(): Promise<never> {
-    const {syscalls, mergeNotes} = this.machine
-    this.request.onState('powering-off')
-    const frozen = freezeEverybody(this.machine)
+    let frozen: FrozenProcesses | null = null
     try {
+      await makeValid(this.machine, session, {stream, fileSystems, fingerprints, swaps: this.swaps, figures: this.figures})
+      faults.hit('image-valid')
+      signal.throwIfAborted()
+      if (then === 'merge') return
+      onState('powering-off')
+      // Nobody runs any more from before the image may be resumed: see powerOffAlone() in steps.ts.
+      frozen = freezeEverybody(this.machine)
       await mergeNotes.clearMerges()
       return syscalls.powerOff()
+    } catch (error) {
+      // Before what it has in memory and on swap devices is let go, and before anybody runs.
+      await giveUpImage(this.machine)
+      await writeDownMerges(this.machine)
+      throw error
     } finally {
-      frozen.thaw()
+      frozen?.thaw()
     }
   }
 }

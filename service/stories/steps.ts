@@ -1,9 +1,11 @@
 import {findPiecesBelow, type Piece} from '../dm/below.js'
+import type {MappedDevice} from '../dm/device-mapper.js'
 import {findFileSystems, findUuid, isEncrypted, pathOf} from '../dm/filesystems.js'
 import {prepareSnapshots, type PreparedFileSystem} from '../dm/prepare.js'
 import {printDeviceNumber, type DeviceNumber} from '../edge/device-number.js'
+import {isDisk, type SwapDevice} from '../edge/swaps.js'
 import {SystemCallError} from '../errors.js'
-import {digestPlaces, findFingerprintPlaces} from '../image/fingerprint.js'
+import {digestPlaces, findFingerprintPlaces, findSwapPlaces} from '../image/fingerprint.js'
 import {encodeHeader} from '../image/header.js'
 import type {FileSystemRecord} from '../image/records.js'
 import {writeImage, type WriteProgress, type WrittenStream} from '../image/write.js'
@@ -82,22 +84,45 @@ export function takeSnapshot(
  * What a mount would change, as it lies on the bases now that the snapshot keeps them as they are. It is digested on the devices
  * at the bottom: a volume that is encrypted, or not active, when the next boot looks is as good as any other.
  */
-export async function readFingerprints(
-  {blocks, digest, dm, files}: Machine,
-  fileSystems: readonly PreparedFileSystem[],
-): Promise<readonly FileSystemRecord[]> {
+export async function readFingerprints(machine: Machine, fileSystems: readonly PreparedFileSystem[]): Promise<readonly FileSystemRecord[]> {
+  const devices = await machine.dm.list()
   const records: FileSystemRecord[] = []
-  const devices = await dm.list()
   for (const {mounted, base, deviceBytes} of fileSystems) {
     const {type, uuid, isReadOnly} = mounted
-    await using source = await blocks.openForReading(base)
+    await using source = await machine.blocks.openForReading(base)
     const places = await findFingerprintPlaces({source, fileSystemType: type, isReadOnly, deviceBytes})
-    const pieces = await findPiecesBelow(places.map((place) => ({device: base, ...place})), dm, devices)
-    for (const [device, below] of groupByDevice(pieces)) {
-      await using bottom = await blocks.openForReading(device)
-      const regions = await digestPlaces(bottom, below, digest)
-      records.push({path: pathOf(device, devices, files), uuid: findUuid(device, files) || uuid, type, regions})
-    }
+    const pieces = await findPiecesBelow(places.map((place) => ({device: base, ...place})), machine.dm, devices)
+    records.push(...(await digestPieces({type, uuid, pieces}, devices, machine)))
+  }
+  return records
+}
+
+/**
+ * What whoever else swaps there would change. Nobody here does before the power goes, but what was on its way at the snapshot may
+ * arrive later, so this is for the end. What the initramfs may not have, such as a volume of a kind that has no known bottom, is
+ * left out: it would keep the image from being resumed for nothing.
+ */
+async function readSwapFingerprints(machine: Machine, swaps: readonly SwapDevice[]): Promise<readonly FileSystemRecord[]> {
+  const devices = await machine.dm.list()
+  const records: FileSystemRecord[] = []
+  for (const {number, bytes} of swaps) {
+    const places = findSwapPlaces(bytes).map((place) => ({device: number, ...place}))
+    const pieces = (await findPiecesBelow(places, machine.dm, devices)).filter(({device}) => isDisk(device, machine.files))
+    records.push(...(await digestPieces({type: 'swap', uuid: findUuid(number, machine.files), pieces}, devices, machine)))
+  }
+  return records
+}
+
+async function digestPieces(
+  {type, uuid, pieces}: {readonly type: string; readonly uuid: string; readonly pieces: readonly Piece[]},
+  devices: readonly MappedDevice[],
+  {blocks, digest, files}: Machine,
+): Promise<readonly FileSystemRecord[]> {
+  const records: FileSystemRecord[] = []
+  for (const [device, below] of groupByDevice(pieces)) {
+    await using bottom = await blocks.openForReading(device)
+    const regions = await digestPlaces(bottom, below, digest)
+    records.push({path: pathOf(device, devices, files), uuid: findUuid(device, files) || uuid, type, regions})
   }
   return records
 }
@@ -141,22 +166,37 @@ export async function saveStream(machine: Machine, job: StreamJob): Promise<Writ
   })
 }
 
+export interface ImageContents {
+  readonly stream: WrittenStream
+  /** Those that belong to the image. */
+  readonly fileSystems: readonly PreparedFileSystem[]
+  readonly fingerprints: readonly FileSystemRecord[]
+  /** Those that were swapped out to at the snapshot. */
+  readonly swaps: readonly SwapDevice[]
+  readonly figures: Figures
+}
+
 /** After this, and not before, the next boot resumes. */
-export async function makeValid(
-  machine: Machine,
-  session: ImageSession,
-  contents: {readonly stream: WrittenStream; readonly fileSystems: readonly FileSystemRecord[]; readonly figures: Figures},
-): Promise<void> {
-  const {stream, fileSystems, figures} = contents
+export async function makeValid(machine: Machine, session: ImageSession, contents: ImageContents): Promise<void> {
+  const {stream, fileSystems, fingerprints, swaps, figures} = contents
+  await flushDisks(machine, [...fileSystems.map(({base}) => base), ...swaps.map(({number}) => number)])
   const header = encodeHeader({
     kernel: {...machine.host.kernel, physicalPages: readPhysicalPages(stream.firstPage)},
     chunks: stream.chunks,
-    fileSystems,
+    fileSystems: [...fingerprints, ...(await readSwapFingerprints(machine, swaps))],
     figures: printFigures({...figures, stored_bytes: stream.storedBytes}),
     text: describeSystem(machine),
     ...(session.wayBack ? {wayBack: session.wayBack} : {}),
   })
   await session.complete({header, storedBytes: stream.storedBytes, streamBytes: stream.streamBytes})
+}
+
+/**
+ * A disk that keeps in its cache what it got before the snapshot would lose it with the power. Not every file system flushes
+ * when it is frozen, FAT has nothing of the kind, and nobody flushes what is swapped out.
+ */
+async function flushDisks({blocks}: Machine, disks: readonly DeviceNumber[]): Promise<void> {
+  await Promise.all(disks.map((disk) => blocks.flush(disk)))
 }
 
 function readPhysicalPages(firstPage: Buffer): number {

@@ -1,5 +1,6 @@
 import {spawnSync} from 'node:child_process'
 import {mkdtempSync, openSync, closeSync, rmSync, writeFileSync} from 'node:fs'
+import {open} from 'node:fs/promises'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import test, {type ExecutionContext} from 'ava'
@@ -7,7 +8,7 @@ import {openFiles} from '../../service/edge/files.js'
 import {loadDigest} from '../../service/image/digest.js'
 import {SpareDevice} from '../../service/sinks/spare-device.js'
 import type {Disk} from '../lab/disks.js'
-import {attemptInside, inside} from '../lab/execute.js'
+import {attemptInside, inside, insideShell} from '../lab/execute.js'
 import {readSpare} from '../lab/figures.js'
 import {repository} from '../lab/places.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
@@ -25,6 +26,7 @@ const directory = mkdtempSync(join(tmpdir(), 'permafrost-image-'))
 test.before(async () => {
   machine = await scratchMachine('image', {
     memoryMib: 640,
+    swapBytes: 256 * 2 ** 20,
     disks: [{name: 'data', bytes: 320 * 2 ** 20, type: 'xfs'}, {name: 'other', bytes: 64 * 2 ** 20, type: 'ext4'}]
   })
 })
@@ -35,6 +37,9 @@ test.after.always(async () => {
 })
 
 test.serial('an image carried away through a stream and brought back is resumed', async t => {
+  await swapOut()
+  const blank = await Promise.all([1, 2, 3].map(async index => await isBlank(disk('swap').path, index * FIRST_CLUSTER)))
+  t.true(blank.includes(false), 'the kernel swaps out elsewhere first')
   await holdMemory(machine, 'hold', 60)
   const before = await checkMemory(machine, 'hold')
   await save(t)
@@ -47,6 +52,7 @@ test.serial('an image carried away through a stream and brought back is resumed'
   const resumed = await resume(machine, {expect: 'resumed', diesWithStarter: true})
   t.true(resumed.ok, resumed.reason ?? '')
   t.deepEqual(await memoryComplaints(machine, 'hold', before), [])
+  t.is(await inside(machine, ['sh', '-c', SWAPPED_IN]), 'same\n')
 })
 
 test.serial('an image that was resumed is refused when a copy of it comes back', async t => {
@@ -80,15 +86,54 @@ const CHECKS_ROOT: Stranger = {
   who: 'checks the root file system and marks it', disk: 'root', act: async path => await run('tune2fs', ['-C', '7', path])
 }
 
-for (const {who, disk: name, act} of casesOfRun([EMPTIES_XFS_LOG], [WRITES_TO_EXT4, CHECKS_ROOT]))
+/** As another system on the same disk would: in the first free cluster, where the kernel writes first on such a disk. */
+const SWAPS: Stranger = {
+  who: 'swaps to the same partition',
+  disk: 'swap',
+  act: async path => await run('dd', ['if=/dev/urandom', `of=${path}`, 'bs=4096', 'count=1', `seek=${FIRST_CLUSTER / 4096}`, 'conv=notrunc', 'status=none'])
+}
+
+for (const {who, disk: name, act} of casesOfRun([EMPTIES_XFS_LOG, SWAPS], [WRITES_TO_EXT4, CHECKS_ROOT]))
   test.serial(`starts anew and says why when a stranger ${who} before the resume`, async t => {
     await save(t)
     if (name === 'data')
       await showsLogHead(t, disk(name).path)
     await act(disk(name).path)
-    await startsAnew(t, /not resuming: the file system on '.*' changed since the image was made/)
+    await startsAnew(t, /not resuming: (the file system on|what is swapped out to) '.*' changed since the image was made/)
     t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
   })
+
+/** Where Linux swaps out first to a disk that does not turn, and then at multiples of that: setup_clusters() in mm/swapfile.c. */
+const FIRST_CLUSTER = 64 * 2 ** 20
+
+async function isBlank(path: string, offset: number): Promise<boolean> {
+  const file = await open(path)
+  const {buffer} = await file.read(Buffer.alloc(4096), 0, 4096, offset)
+  await file.close()
+  return buffer.every(byte => byte === 0)
+}
+
+/** Of 60 MB that are random two thirds, to a disk that does not turn and that is told what is free. */
+async function swapOut(): Promise<void> {
+  await insideShell(machine, `
+    swapoff -a
+    device=$(readlink -f /dev/disk/by-id/virtio-swap)
+    echo 0 > /sys/block/\${device#/dev/}/queue/rotational
+    swapon --discard $device
+    mkfifo /run/more
+    head -c 60M /dev/urandom > /var/tmp/random
+    sha256sum < /var/tmp/random > /run/before
+    systemd-run --quiet --unit=swapped --property=MemoryMax=20M --property=MemorySwapMax=infinity \
+      sh -c 'cat /var/tmp/random /run/more | tail -c 60M | sha256sum > /run/after'
+    until [ "$(awk '/^SwapTotal/ {total = $2} /^SwapFree/ {print total - $2}' /proc/meminfo)" -gt 30000 ]; do sleep 0.2; done
+    rm /var/tmp/random`)
+}
+
+/** Ends what reads, so that it goes through all it has. */
+const SWAPPED_IN = `
+  : > /run/more
+  until [ -s /run/after ]; do sleep 0.2; done
+  cmp /run/before /run/after && echo same`
 
 async function save(t: ExecutionContext): Promise<void> {
   const saved = await hibernate(machine, 'systemctl')

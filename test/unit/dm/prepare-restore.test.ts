@@ -227,6 +227,7 @@ function fakeBlocks(zeroed: string[]): BlockAccess {
       zeroed.push(`${device.major}:${device.minor} ${content.every((byte) => byte === 0) ? content.length : 'not zero'}`)
     },
     readCachedStart: () => Promise.reject(new Error('not expected here')),
+    flush: () => Promise.reject(new Error('not expected here')),
   }
 }
 

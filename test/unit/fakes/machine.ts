@@ -179,6 +179,7 @@ const zeroBlocks: BlockAccess = {
     }),
   writeStart: () => Promise.resolve(),
   readCachedStart: (_, bytes) => Promise.resolve(Buffer.alloc(bytes)),
+  flush: () => Promise.resolve(),
 }
 
 function recordingLog(lines: string[]): Log {

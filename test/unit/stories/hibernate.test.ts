@@ -11,6 +11,7 @@ import {
   SnapshotError,
   SystemCallError,
 } from '../../../service/errors.js'
+import type {DeviceNumber} from '../../../service/edge/device-number.js'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {readChunks, readHeader} from '../../../service/image/read.js'
 import type {MergeList} from '../../../service/image/merge-list.js'
@@ -258,6 +259,79 @@ test('what is merged is on the spare device before the first merge begins, and n
   t.is(seen[0]?.merges[0]?.sliceOffset, cowAreaOffset)
   t.is(await fake.spare.readMerges(), null)
 })
+
+for (const {times, merges, log} of [
+  {times: 1, merges: [2, 2], log: null},
+  {times: 2, merges: [0, 0], log: /Merging although it could not be written down/},
+]) {
+  test(`no merge begins before everybody runs where the list cannot be written ${times === 1 ? 'at first' : 'at all'}`, async (t) => {
+    const fake = await fakeMachine(t, {faults: parseFaults('stream-written')})
+    const {recordMerges} = fake.spare
+    let failures = times
+    fake.spare.recordMerges = async (list) => {
+      if (failures-- > 0) throw new Error('a bad sector')
+      await recordMerges.call(fake.spare, list)
+    }
+    const begun: {isFrozen: boolean; noted: number}[] = []
+    const {load} = fake.dm
+    fake.dm.load = async (name, table) => {
+      if (table[0]?.kind === 'snapshot-merge') begun.push({isFrozen: fake.kernel.isFrozen, noted: (await fake.spare.readMerges())?.merges.length ?? 0})
+      await load.call(fake.dm, name, table)
+    }
+    await hibernate(recordingRequest(), fake.machine)
+    t.deepEqual(begun, merges.map((noted) => ({isFrozen: false, noted})))
+    t.regex(fake.log.join('\n'), log ?? /Cannot write down what is merged.*a bad sector/)
+    await assertAsBefore(t, fake)
+  })
+}
+
+test('the image is given up before what it has in memory and on swap devices is let go', async (t) => {
+  const fake = await fakeMachine(t)
+  fake.kernel.failing = {call: 'powerOff', error: new SystemCallError('power off', 1)}
+  const marks: {state: string; isImageOpen: boolean}[] = []
+  const {mark} = fake.spare
+  fake.spare.mark = async (state) => {
+    marks.push({state, isImageOpen: fake.kernel.isImageOpen})
+    await mark.call(fake.spare, state)
+  }
+  await hibernate(recordingRequest(), fake.machine)
+  t.deepEqual(marks[0], {state: 'aborted', isImageOpen: true})
+})
+
+test('whatever the disks have in their caches is flushed before the image is valid', async (t) => {
+  const flushed: string[] = []
+  const {machine, spare} = await swappingMachine(t)
+  const flush = async ({major, minor}: DeviceNumber) => void flushed.push(`${major}:${minor} while ${await spare.readState()}`)
+  await hibernate(recordingRequest(), {...machine, blocks: {...machine.blocks, flush}})
+  t.deepEqual(flushed.filter((each) => each.endsWith('writing')).sort(), ['251:0 while writing', '252:64 while writing', '254:2 while writing', '254:3 while writing'])
+})
+
+test('the image knows whether anybody else swaps before it is resumed', async (t) => {
+  const {machine, spare} = await swappingMachine(t)
+  await hibernate(recordingRequest(), machine)
+  const {fileSystems} = await spare.readHeader()
+  const swaps = fileSystems.filter(({type}) => type === 'swap')
+  t.deepEqual(swaps.map(({path, uuid, regions}) => [path, uuid, regions.length]), [['/dev/vde', '5555', 65]])
+  t.deepEqual(swaps[0]?.regions.map(({offset, bytes}) => [offset, bytes]).at(-1), [64 * 2 ** 20, 4096])
+})
+
+/** Swaps to a disk of 64 MiB and 4 KiB, to compressed memory and to a file. */
+async function swappingMachine(t: ExecutionContext): Promise<FakeMachine> {
+  return await fakeMachine(t, {
+    tree: {
+      texts: {
+        '/proc/swaps': 'Filename Type Size Used Priority\n/dev/vde partition 65540 0 -2\n/dev/zram0 partition 4096 0 100\n/swap file 4096 0 -3\n',
+        '/sys/dev/block/252:64/uevent': 'DEVNAME=vde\n',
+        '/sys/dev/block/252:64/size': '131080\n',
+        '/sys/dev/block/252:64/device/vendor': '0x1af4\n',
+        '/run/udev/data/b252:64': 'E:ID_FS_UUID=5555\n',
+        '/sys/dev/block/251:0/uevent': 'DEVNAME=zram0\n',
+        '/sys/dev/block/251:0/size': '8192\n',
+      },
+      blockDevices: {'/dev/vde': {major: 252, minor: 64}, '/dev/zram0': {major: 251, minor: 0}},
+    },
+  })
+}
 
 test('an abort while saving ends thawed, with the tables as they were and no valid image', async (t) => {
   const fake = await fakeMachine(t)
