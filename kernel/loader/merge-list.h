@@ -7,7 +7,15 @@
 
 #define MERGES_MAX 64U
 #define MERGE_UUID_BYTES 64U
-#define MERGE_PATH_BYTES 416U
+#define MERGE_PATH_BYTES 412U
+#define SAMPLES_MAX 64U
+#define SAMPLE_SECTORS 8U
+
+/* The beginning of a chunk of the base before the merge began. */
+struct base_sample {
+	u64 chunk;
+	u32 digests[SAMPLE_SECTORS];	/* lower half, of each sector */
+};
 
 /* A slice that was being copied back to its file system. */
 struct pending_merge {
@@ -18,9 +26,12 @@ struct pending_merge {
 	bool has_lost_key;	/* encrypted, and nobody has the key */
 	char uuid[MERGE_UUID_BYTES];	/* of the file system; may be empty */
 	char path[MERGE_PATH_BYTES];	/* of the device under it */
+	u32 sample_count;
+	struct base_sample samples[SAMPLES_MAX];
 };
 
 struct merge_list {
+	u32 slot;
 	u32 count;
 	struct pending_merge merges[MERGES_MAX];
 };
@@ -34,6 +45,7 @@ int merge_list_read(const struct disk *disk,
 		    struct merge_list *list, struct reason *why);
 
 /* Forgets the list and flushes; the disk is open for writing. */
-int merge_list_clear(const struct disk *disk, struct reason *why);
+int merge_list_clear(const struct disk *disk, const struct merge_list *list,
+		     struct reason *why);
 
 #endif

@@ -12,9 +12,12 @@
  *   the list as a whole is cleared when all of it is merged.
  * - A file system is known by its UUID, which a half-merged one still shows,
  *   and its size: names of devices change.
+ * - The spare device may not have been there when the machine was booted in
+ *   between, and the file system used as it was. Then it must not be merged.
  */
 #include "merge.h"
 
+#include "base-samples.h"
 #include "devices.h"
 #include "devmapper.h"
 #include "merge-list.h"
@@ -34,8 +37,14 @@
 #define MERGE_UUID "PERMAFROST-merge"
 #define POLL_MICROSECONDS 20000U
 
+struct outcome {
+	int waiting;	/* to be tried again */
+	int left_out;	/* for good */
+};
+
 struct merging {
 	int control;
+	const struct disk *disk;	/* the spare device */
 	dev_t spare;
 	unsigned int tries;	/* left to wait for devices */
 };
@@ -167,6 +176,7 @@ static int merge_to(const struct merging *merging, dev_t base,
 	return result;
 }
 
+/* Returns 1 when the file system was used without what it lacks. */
 static int merge_one(struct merging *merging,
 		     const struct pending_merge *pending, struct reason *why)
 {
@@ -180,6 +190,8 @@ static int merge_one(struct merging *merging,
 		return -1;
 	result = find_number(&base, &number, why);
 	if (!result)
+		result = base_samples_check(&base, merging->disk, pending, why);
+	if (!result)
 		result = merge_to(merging, number, pending, why);
 	if (!result && fdatasync(base.fd))
 		result = refuse(why, "cannot flush '%s': %s", base.path,
@@ -188,13 +200,33 @@ static int merge_one(struct merging *merging,
 	return result;
 }
 
+/* Returns as merge_one() does. */
+static int merge_and_say(struct merging *merging,
+			 const struct pending_merge *pending)
+{
+	struct reason why;
+	const int result = merge_one(merging, pending, &why);
+
+	if (!result)
+		say("finished the interrupted roll-back of the file system on '%s'",
+		    pending->path);
+	else if (result > 0)
+		say("the file system on '%s' was used before its interrupted roll-back was finished: what it lacked is left out, check it",
+		    pending->path);
+	else
+		say("cannot finish the interrupted roll-back of the file system on '%s', it is damaged until that is done: %s",
+		    pending->path, why.text);
+	return result;
+}
+
 static int merge_all(const struct disk *spare, const struct merge_list *list,
-		     unsigned int wait_seconds, struct reason *why)
+		     unsigned int wait_seconds, struct outcome *outcome,
+		     struct reason *why)
 {
 	struct merging merging = {
+		.disk = spare,
 		.tries = wait_seconds * (1000000U / POLL_MICROSECONDS),
 	};
-	int failures = 0;
 
 	if (find_number(spare, &merging.spare, why))
 		return -1;
@@ -202,19 +234,13 @@ static int merge_all(const struct disk *spare, const struct merge_list *list,
 	if (merging.control < 0)
 		return -1;
 	for (u32 i = 0; i < list->count; i++) {
-		const struct pending_merge *pending = &list->merges[i];
+		const int result = merge_and_say(&merging, &list->merges[i]);
 
-		if (merge_one(&merging, pending, why)) {
-			say("cannot finish the interrupted roll-back of the file system on '%s', it is damaged until that is done: %s",
-			    pending->path, why->text);
-			failures++;
-		} else {
-			say("finished the interrupted roll-back of the file system on '%s'",
-			    pending->path);
-		}
+		outcome->waiting += result < 0;
+		outcome->left_out += result > 0;
 	}
 	close(merging.control);
-	return failures;
+	return 0;
 }
 
 /* An image beside file systems that were being changed is of no use. */
@@ -229,15 +255,14 @@ static int give_up_image(const struct disk *spare,
 static int finish(const struct disk *spare, const struct superblock *superblock,
 		  const struct merge_list *list, unsigned int wait_seconds)
 {
+	struct outcome outcome = { 0 };
 	struct reason why;
-	int failures;
 
-	if (give_up_image(spare, superblock, &why))
+	if (give_up_image(spare, superblock, &why) ||
+	    merge_all(spare, list, wait_seconds, &outcome, &why) ||
+	    (!outcome.waiting && merge_list_clear(spare, list, &why)))
 		goto refused;
-	failures = merge_all(spare, list, wait_seconds, &why);
-	if (failures < 0 || (!failures && merge_list_clear(spare, &why)))
-		goto refused;
-	return failures;
+	return outcome.waiting + outcome.left_out;
 refused:
 	say("cannot finish an interrupted roll-back: %s", why.text);
 	return 1;

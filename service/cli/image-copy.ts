@@ -69,6 +69,7 @@ async function receive(
   if ((await spare.inspect()).state === 'valid') {
     throw new SpareInUseError(target, `it has an image that the next boot resumes; 'permafrost image discard ${target}' forgets it`)
   }
+  await spare.refuseWhileMergesWait()
   // Whoever hibernates meanwhile finds it held.
   await using _held = await openExclusive(target, openFiles())
   const arrival = new Arrival(spare)

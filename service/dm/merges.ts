@@ -2,12 +2,13 @@ import type {DeviceNumber} from '../edge/device-number.js'
 import type {Files} from '../edge/files.js'
 import {DeviceMapperError} from '../errors.js'
 import type {DeviceMapper} from './device-mapper.js'
+import type {ExceptionStore} from './exception-store.js'
 import {findUuid} from './filesystems.js'
 import {cowName, pathUnder} from './names.js'
 import {findLeftovers} from './restore.js'
 import {tableLength} from './table.js'
 import {type CryptTarget, isSnapshotTarget, type LinearTarget, type Target} from './targets.js'
-import {toBytes, type Bytes, type Sectors} from './units.js'
+import {toBytes, type Bytes} from './units.js'
 
 /** A live device whose newer blocks are in a slice, and what it takes to put them back without this boot's memory. */
 export interface MergeNeed {
@@ -19,8 +20,11 @@ export interface MergeNeed {
   readonly baseBytes: Bytes
   /** Where the slice lies, whatever encryption is on it. */
   readonly slice: {readonly device: DeviceNumber; readonly offset: Bytes; readonly length: Bytes}
-  readonly chunk: Sectors
   readonly isSliceEncrypted: boolean
+  readonly isMerging: boolean
+  readonly base: DeviceNumber
+  /** What is in the slice, as whoever has its key reads it. */
+  readonly store: ExceptionStore
 }
 
 /** Every live device that runs on a snapshot or a merge, as it is found: nothing is remembered. Throws DeviceMapperError. */
@@ -40,8 +44,10 @@ export async function findMergeNeeds(dm: DeviceMapper, files: Files): Promise<re
       uuid: findUuid(device.number, files),
       baseBytes: toBytes(tableLength(table)),
       slice: {device: below.device, offset: toBytes(below.offset), length: toBytes(below.length)},
-      chunk: snapshot.chunk,
       isSliceEncrypted: below.kind === 'crypt',
+      isMerging: state === 'merging',
+      base: snapshot.origin,
+      store: {cow: snapshot.cow, chunk: snapshot.chunk, length: toBytes(below.length)},
     })
   }
   return needs

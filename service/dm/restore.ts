@@ -3,9 +3,10 @@ import type {BlockAccess} from '../edge/block-access.js'
 import {printDeviceNumber} from '../edge/device-number.js'
 import {DeviceMapperError} from '../errors.js'
 import type {DeviceMapper, MappedDevice} from './device-mapper.js'
+import {isStoreEmpty} from './exception-store.js'
 import {baseName, cowName, liveNameOf} from './names.js'
 import {goBackWithout, judgeSlice, snapshotOf, type SliceLoss} from './slice-loss.js'
-import {isStoreEmpty, parseSliceStatus} from './slice.js'
+import {parseSliceStatus} from './slice.js'
 import {tableLength, type FillTemplate, type Table} from './table.js'
 
 /**

@@ -1,8 +1,9 @@
 import type {BlockAccess} from '../edge/block-access.js'
 import {DeviceMapperError} from '../errors.js'
 import type {DeviceMapper} from './device-mapper.js'
+import {isStoreEmpty} from './exception-store.js'
 import {baseName} from './names.js'
-import {isStoreEmpty, parseSliceStatus} from './slice.js'
+import {parseSliceStatus} from './slice.js'
 import {isSnapshotTarget, type SnapshotTarget} from './targets.js'
 import {toBytes} from './units.js'
 

@@ -1,5 +1,3 @@
-import type {DeviceNumber} from '../edge/device-number.js'
-import type {BlockAccess} from '../edge/block-access.js'
 import {toBytes, sectors, type Bytes, type Sectors} from './units.js'
 
 /** What a snapshot, or a merge, says of its slice: snapshot_status() in drivers/md/dm-snap.c. */
@@ -18,15 +16,3 @@ export function parseSliceStatus(status: string): SliceStatus {
     ? {kind: 'broken', status}
     : {kind: 'usable', used, total, bookkeeping}
 }
-
-/**
- * Whether the store on a slice holds nothing any more, by its first area, which comes behind the header's chunk and is the
- * last one to be emptied: struct disk_exception and persistent_commit_merge() in drivers/md/dm-snap-persistent.c.
- */
-export async function isStoreEmpty(cow: DeviceNumber, chunk: Sectors, blocks: BlockAccess): Promise<boolean> {
-  await using store = await blocks.openForReading(cow)
-  const area = await store.read(toBytes(chunk), toBytes(chunk))
-  return area.readBigUInt64LE(NEW_CHUNK_OFFSET) === 0n
-}
-
-const NEW_CHUNK_OFFSET = 8

@@ -25,56 +25,118 @@ export interface PendingMerge {
   readonly chunkSectors: number
   /** The slice is encrypted with a key that is in the memory of the boot that made it, and nowhere else. */
   readonly hasLostKey: boolean
+  /** Blocks of the base as they were when the list was made; at most `SAMPLES_MAXIMUM`. */
+  readonly samples: readonly BaseSample[]
 }
 
-/** Behind the superblock, in a block of its own, and before any area. */
-export const MERGE_LIST_OFFSET = 4096
-/** Room for 64 file systems, in whole blocks. */
-export const MERGE_LIST_BYTES = 36864
+/**
+ * The beginning of a chunk of the base of which the slice has a newer copy. Nobody writes to it before that is merged, so
+ * whoever finds something else there knows that the file system was used without its slice.
+ */
+export interface BaseSample {
+  /** Its number on the base, in chunks. */
+  readonly chunk: number
+  /** Of each of its first 8 sectors, `SAMPLE_SECTORS` of them, the lower half of the digest. */
+  readonly digests: readonly number[]
+}
+
+/** As it lies in one of the slots. */
+export interface StoredMergeList extends MergeList {
+  readonly slot: number
+  /** A list that is written later has a higher one. */
+  readonly sequence: number
+}
+
+/** Behind the superblock, in blocks of their own, and before any area: a list never takes the place of the last one. */
+export const MERGE_SLOTS_OFFSET = 4096
+export const MERGE_SLOTS = 2
+/** Room for 64 file systems with all their samples, in whole blocks. */
+export const MERGE_SLOT_BYTES = 200_704
+export const MERGE_SLOTS_BYTES = MERGE_SLOTS * MERGE_SLOT_BYTES
+export const SAMPLES_MAXIMUM = 64
+export const SAMPLE_SECTORS = 8
 
 const MAGIC = 'PermafrostMerge\0'
-const VERSION = 1
+const VERSION = 2
+const SEQUENCE_OFFSET = 40
 const HEADER_BYTES = 64
 const ENTRY_BYTES = 512
 const ENTRIES_MAXIMUM = 64
 const UUID_OFFSET = 32
 const PATH_OFFSET = 96
+const SAMPLE_COUNT_OFFSET = 508
+const SAMPLE_BYTES = 8 + 4 * SAMPLE_SECTORS
 const LOST_KEY = 1
 
 /** Throws RangeError for what the layout has no room for; device-mapper allows no such names. */
-export function encodeMergeList({bootId, merges}: MergeList, digest: Digest): Buffer {
+export function encodeMergeList({bootId, merges}: MergeList, sequence: number, digest: Digest): Buffer {
   if (merges.length > ENTRIES_MAXIMUM) throw new RangeError(`Cannot list ${merges.length} merges: ${ENTRIES_MAXIMUM} have room`)
-  const bytes = Buffer.alloc(MERGE_LIST_BYTES)
+  const bytes = Buffer.alloc(MERGE_SLOT_BYTES)
   bytes.write(MAGIC, 0, 'latin1')
   bytes.writeUInt32LE(VERSION, 16)
   bytes.writeUInt32LE(merges.length, 20)
   bytes.write(bootId, 24, 16, 'hex')
-  merges.forEach((merge, index) => {
-    const start = HEADER_BYTES + index * ENTRY_BYTES
-    encodeEntry(merge).copy(bytes, start)
-  })
-  const end = HEADER_BYTES + merges.length * ENTRY_BYTES
+  bytes.writeBigUInt64LE(BigInt(sequence), SEQUENCE_OFFSET)
+  const body = Buffer.concat([...merges.map(encodeEntry), ...merges.flatMap(({samples}) => samples.map(encodeSample))])
+  body.copy(bytes, HEADER_BYTES)
+  const end = HEADER_BYTES + body.length
   bytes.writeBigUInt64LE(digest.ofBytes(bytes.subarray(0, end)), end)
   return bytes
 }
 
-/** Null when there is none, or one that was not written to its end: then no merge had begun. Throws ImageError. */
-export function decodeMergeList(bytes: Buffer, digest: Digest, where: string): MergeList | null {
-  if (bytes.toString('latin1', 0, MAGIC.length) !== MAGIC) return null
-  const count = bytes.readUInt32LE(20)
-  if (count > ENTRIES_MAXIMUM) return null
-  const end = HEADER_BYTES + count * ENTRY_BYTES
-  if (bytes.readBigUInt64LE(end) !== digest.ofBytes(bytes.subarray(0, end))) return null
+/**
+ * The last list that was written to its end, of all slots one behind the other. Null when there is none: then no merge had
+ * begun. Throws ImageError.
+ */
+export function decodeMergeLists(bytes: Buffer, digest: Digest, where: string): StoredMergeList | null {
+  const slots = Array.from({length: MERGE_SLOTS}, (_, slot) => ({slot, list: bytes.subarray(slot * MERGE_SLOT_BYTES, (slot + 1) * MERGE_SLOT_BYTES)}))
+  const [newest] = slots.filter(({list}) => isWhole(list, digest)).sort((one, other) => Number(sequenceOf(other.list) - sequenceOf(one.list)))
+  return newest === undefined ? null : {...decodeList(newest.list, where), slot: newest.slot}
+}
+
+function isWhole(list: Buffer, digest: Digest): boolean {
+  if (list.toString('latin1', 0, MAGIC.length) !== MAGIC) return false
+  const end = findEnd(list)
+  return end !== null && list.readBigUInt64LE(end) === digest.ofBytes(list.subarray(0, end))
+}
+
+function sequenceOf(list: Buffer): bigint {
+  return list.readBigUInt64LE(SEQUENCE_OFFSET)
+}
+
+function decodeList(bytes: Buffer, where: string): Omit<StoredMergeList, 'slot'> {
   const version = bytes.readUInt32LE(16)
   if (version !== VERSION) throw new ImageError(where, `the version ${version} of its merge list is unknown`)
-  const merges = Array.from({length: count}, (_, index) => {
-    const start = HEADER_BYTES + index * ENTRY_BYTES
-    return decodeEntry(bytes.subarray(start, start + ENTRY_BYTES), where)
+  const entries = entriesOf(bytes)
+  let at = HEADER_BYTES + entries.length * ENTRY_BYTES
+  const merges = entries.map((entry): PendingMerge => {
+    const samples = Array.from({length: entry.readUInt32LE(SAMPLE_COUNT_OFFSET)}, (_, index) => decodeSample(bytes, at + index * SAMPLE_BYTES, where))
+    at += samples.length * SAMPLE_BYTES
+    return {...decodeEntry(entry, where), samples}
   })
-  return {bootId: bytes.toString('hex', 24, 40), merges}
+  return {bootId: bytes.toString('hex', 24, 40), sequence: readSafeU64(bytes, SEQUENCE_OFFSET, where, 'sequence'), merges}
+}
+
+/** Where the digest is; null when what says so cannot be right. */
+function findEnd(bytes: Buffer): number | null {
+  if (bytes.readUInt32LE(20) > ENTRIES_MAXIMUM) return null
+  const entries = entriesOf(bytes)
+  const counts = entries.map((entry) => entry.readUInt32LE(SAMPLE_COUNT_OFFSET))
+  if (counts.some((count) => count > SAMPLES_MAXIMUM)) return null
+  return HEADER_BYTES + entries.length * ENTRY_BYTES + counts.reduce((sum, count) => sum + count, 0) * SAMPLE_BYTES
+}
+
+function entriesOf(bytes: Buffer): readonly Buffer[] {
+  return Array.from({length: bytes.readUInt32LE(20)}, (_, index) => {
+    const start = HEADER_BYTES + index * ENTRY_BYTES
+    return bytes.subarray(start, start + ENTRY_BYTES)
+  })
 }
 
 function encodeEntry(merge: PendingMerge): Buffer {
+  if (merge.samples.length > SAMPLES_MAXIMUM) {
+    throw new RangeError(`Cannot list ${merge.samples.length} samples of '${merge.path}': ${SAMPLES_MAXIMUM} have room`)
+  }
   const bytes = Buffer.alloc(ENTRY_BYTES)
   bytes.writeBigUInt64LE(BigInt(merge.sliceOffset), 0)
   bytes.writeBigUInt64LE(BigInt(merge.sliceBytes), 8)
@@ -82,13 +144,21 @@ function encodeEntry(merge: PendingMerge): Buffer {
   bytes.writeUInt32LE(merge.chunkSectors, 24)
   bytes.writeUInt32LE(merge.hasLostKey ? LOST_KEY : 0, 28)
   writePaddedText(bytes, merge.uuid, UUID_OFFSET, PATH_OFFSET)
-  writePaddedText(bytes, merge.path, PATH_OFFSET, ENTRY_BYTES)
+  writePaddedText(bytes, merge.path, PATH_OFFSET, SAMPLE_COUNT_OFFSET)
+  bytes.writeUInt32LE(merge.samples.length, SAMPLE_COUNT_OFFSET)
   return bytes
 }
 
-function decodeEntry(bytes: Buffer, where: string): PendingMerge {
+function encodeSample({chunk, digests}: BaseSample): Buffer {
+  const bytes = Buffer.alloc(SAMPLE_BYTES)
+  bytes.writeBigUInt64LE(BigInt(chunk), 0)
+  for (let index = 0; index < SAMPLE_SECTORS; index += 1) bytes.writeUInt32LE(digests[index] ?? 0, 8 + 4 * index)
+  return bytes
+}
+
+function decodeEntry(bytes: Buffer, where: string): Omit<PendingMerge, 'samples'> {
   const uuid = readPaddedText(bytes, UUID_OFFSET, PATH_OFFSET)
-  const path = readPaddedText(bytes, PATH_OFFSET, ENTRY_BYTES)
+  const path = readPaddedText(bytes, PATH_OFFSET, SAMPLE_COUNT_OFFSET)
   if (uuid === null || path === null) throw new ImageError(where, 'a name in its merge list is malformed')
   return {
     path,
@@ -98,6 +168,13 @@ function decodeEntry(bytes: Buffer, where: string): PendingMerge {
     baseBytes: readSafeU64(bytes, 16, where, 'baseBytes'),
     chunkSectors: bytes.readUInt32LE(24),
     hasLostKey: (bytes.readUInt32LE(28) & LOST_KEY) !== 0,
+  }
+}
+
+function decodeSample(bytes: Buffer, at: number, where: string): BaseSample {
+  return {
+    chunk: readSafeU64(bytes, at, where, 'chunk'),
+    digests: Array.from({length: SAMPLE_SECTORS}, (_, index) => bytes.readUInt32LE(at + 8 + 4 * index)),
   }
 }
 

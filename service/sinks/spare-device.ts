@@ -1,9 +1,11 @@
 import {randomBytes} from 'node:crypto'
-import {allocateAligned} from '../edge/aligned.js'
+import {allocateAligned, DIRECT_IO_ALIGNMENT} from '../edge/aligned.js'
 import type {Files} from '../edge/files.js'
-import {ImageError, NoSpareDeviceError, SinkError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
+import {ImageError, NoSpareDeviceError, SinkError, SpareInUseError, SpareNotSetUpError, SpareTooSmallError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
-import {decodeMergeList, encodeMergeList, MERGE_LIST_BYTES, MERGE_LIST_OFFSET, type MergeList} from '../image/merge-list.js'
+import {
+  decodeMergeLists, encodeMergeList, MERGE_SLOT_BYTES, MERGE_SLOTS, MERGE_SLOTS_BYTES, MERGE_SLOTS_OFFSET, type MergeList, type StoredMergeList,
+} from '../image/merge-list.js'
 import {decodeHeader, type ImageHeader} from '../image/header.js'
 import {readHeaderBytes} from '../image/read.js'
 import type {Lines} from '../image/records.js'
@@ -116,21 +118,37 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
     await this.#change((superblock) => ({...superblock, state}))
   }
 
-  async readMerges(): Promise<MergeList | null> {
+  async readMerges(): Promise<StoredMergeList | null> {
     const path = this.#requirePath()
     await using device = await openShared(path)
     const {digest} = this.#tools
     if (!hasRoomForMerges(await readSuperblock(device, path, digest))) return null
-    const bytes = await attempt('read', path, () => device.read(MERGE_LIST_OFFSET, MERGE_LIST_BYTES))
-    return decodeMergeList(bytes, digest, path)
+    const bytes = await attempt('read', path, () => device.read(MERGE_SLOTS_OFFSET, MERGE_SLOTS_BYTES))
+    return decodeMergeLists(bytes, digest, path)
   }
 
+  /** The last list stays whole until this one is, and goes then: nothing that is struck off comes back. */
   async recordMerges(list: MergeList): Promise<void> {
-    await this.#writeMerges(encodeMergeList(list, this.#tools.digest))
+    const last = await this.readMerges()
+    const slot = last === null ? 0 : otherSlot(last.slot)
+    const bytes = encodeMergeList(list, (last?.sequence ?? 0) + 1, this.#tools.digest)
+    await this.#writeMerges(bytes, slot)
+    await this.#writeMerges(NO_MERGES, otherSlot(slot))
   }
 
+  /** An older list, should there be one, goes first: it must not be left to be the last one. */
   async clearMerges(): Promise<void> {
-    await this.#writeMerges(Buffer.alloc(MERGE_LIST_BYTES))
+    const slot = (await this.readMerges())?.slot ?? 0
+    await this.#writeMerges(NO_MERGES, otherSlot(slot))
+    await this.#writeMerges(NO_MERGES, slot)
+  }
+
+  /** Throws SpareInUseError where a file system still lacks what is on it. */
+  async refuseWhileMergesWait(): Promise<void> {
+    const path = this.#requirePath()
+    const [waiting] = (await this.readMerges())?.merges ?? []
+    if (waiting === undefined) return
+    throw new SpareInUseError(path, `the file system on '${waiting.path}' lacks what is still on it: attach both and boot again; 'permafrost setup --force ${path}' gives it up`)
   }
 
   /** Forgets the image that may be there. */
@@ -142,18 +160,18 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
   async refuseUnlessFree({isForced}: {readonly isForced: boolean}): Promise<void> {
     const path = this.#requirePath()
     await using device = await openExclusive(path, this.#tools.files)
-    if (!isForced) await refuseForeignSignature(path, this.#findSignature)
+    if (!isForced) await this.#refuseLoss(path)
     layOutDevice({device: path, deviceBytes: await device.sizeBytes(), deviceId: NO_ID})
   }
 
   /**
-   * Claims the device: wipes its beginning and end and writes an empty superblock. Refuses a
-   * device that is held, or has a signature of others, unless `isForced`.
+   * Claims the device: wipes its beginning and end and writes an empty superblock. Refuses a device that is held, and,
+   * unless `isForced`, one that has a signature of others or something that a file system still lacks.
    */
   async setUp({isForced}: {readonly isForced: boolean}): Promise<Superblock> {
     const path = this.#requirePath()
     await using device = await openExclusive(path, this.#tools.files)
-    if (!isForced) await refuseForeignSignature(path, this.#findSignature)
+    if (!isForced) await this.#refuseLoss(path)
     const deviceBytes = await device.sizeBytes()
     const superblock = layOutDevice({device: path, deviceBytes, deviceId: randomBytes(16).toString('hex')})
     await attempt('set up', path, async () => {
@@ -163,6 +181,22 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
     })
     await writeSuperblock(device, path, superblock, this.#tools.digest)
     return superblock
+  }
+
+  /** Whatever there is of others, or of a hibernation that was not rolled back to its end. */
+  async #refuseLoss(path: string): Promise<void> {
+    await refuseForeignSignature(path, this.#findSignature)
+    if (await this.#isOurs()) await this.refuseWhileMergesWait()
+  }
+
+  async #isOurs(): Promise<boolean> {
+    try {
+      await this.readSuperblock()
+      return true
+    } catch (error) {
+      if (error instanceof ImageError) return false
+      throw error
+    }
   }
 
   #requirePath(): string {
@@ -189,14 +223,14 @@ export class SpareDevice implements ImageSink, CowSpace, MergeNotes {
     return superblock
   }
 
-  async #writeMerges(bytes: Buffer): Promise<void> {
+  async #writeMerges(bytes: Buffer, slot: number): Promise<void> {
     const path = this.#requirePath()
     await using device = await openShared(path)
     if (!hasRoomForMerges(await readSuperblock(device, path, this.#tools.digest))) {
       throw new SinkError('list merges on', path, {cause: new Error('an area of it begins in the place of the list')})
     }
     await attempt('list merges on', path, async () => {
-      await device.writePadded(bytes, MERGE_LIST_OFFSET)
+      await device.writePadded(bytes, MERGE_SLOTS_OFFSET + slot * MERGE_SLOT_BYTES)
       await device.flush()
     })
   }
@@ -213,7 +247,14 @@ export function newImageId(): string {
   return randomBytes(16).toString('hex')
 }
 
+function otherSlot(slot: number): number {
+  return (slot + 1) % MERGE_SLOTS
+}
+
+/** Over the beginning of a list, which then is none. */
+const NO_MERGES = Buffer.alloc(DIRECT_IO_ALIGNMENT)
+
 /** `setup` leaves a MiB; a device laid out by others may not. */
 function hasRoomForMerges({imageAreaOffset, cowAreaOffset}: Superblock): boolean {
-  return Math.min(imageAreaOffset, cowAreaOffset) >= MERGE_LIST_OFFSET + MERGE_LIST_BYTES
+  return Math.min(imageAreaOffset, cowAreaOffset) >= MERGE_SLOTS_OFFSET + MERGE_SLOTS_BYTES
 }

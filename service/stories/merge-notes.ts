@@ -1,33 +1,61 @@
-import {findFileSystems} from '../dm/filesystems.js'
-import {findMergeNeeds} from '../dm/merges.js'
+import {findFileSystems, type MountedFileSystem} from '../dm/filesystems.js'
+import {findMergeNeeds, type MergeNeed} from '../dm/merges.js'
 import {findLeftovers} from '../dm/restore.js'
-import type {PendingMerge} from '../image/merge-list.js'
+import {causeText} from '../errors.js'
+import type {BaseSample, PendingMerge} from '../image/merge-list.js'
 import type {Machine} from '../machine.js'
+import {sampleBase} from './base-samples.js'
 
 /**
- * Writes down, on the spare device, what is or will be merged. To be called before a merge begins; it changes
- * nothing where a killed daemon has written down the same before.
+ * Writes down, on the spare device, what is or will be merged, and what its bases look like before. To be called before a merge
+ * begins; it changes nothing where the same has been written down before.
  *
  * A throw-away key is never written down: it would lie beside what it encrypts. Of such a file system the next
  * boot can only say that it is damaged; README says how to avoid it (an encrypted spare device).
  */
-export async function noteMerges({dm, files, mergeNotes, log}: Machine): Promise<void> {
+export async function noteMerges(machine: NoteTools): Promise<void> {
+  const {dm, files, mergeNotes, log} = machine
   const needs = await findMergeNeeds(dm, files)
   if (needs.length === 0) return
-  const merges = needs.map(({pathUnder, uuid, baseBytes, slice, chunk, isSliceEncrypted}): PendingMerge => ({
+  const bootId = readBootId(files)
+  const last = await mergeNotes.readMerges()
+  const known = last?.bootId === bootId ? last.merges : []
+  const merges: PendingMerge[] = []
+  for (const need of needs) merges.push(await describeMerge(need, known, machine))
+  if (last !== null && isSame({bootId: last.bootId, merges: known}, {bootId, merges})) return
+  await mergeNotes.recordMerges({bootId, merges})
+  for (const {path, hasLostKey} of merges) {
+    if (hasLostKey) log.warning(`Until the merge of '${path}' has ended a power cut damages its file system: its slice is encrypted with a key that is not kept`)
+  }
+}
+
+export type NoteTools = Pick<Machine, 'dm' | 'files' | 'mergeNotes' | 'log' | 'blocks' | 'digest'>
+
+/** `known` is what this boot has written down before. */
+async function describeMerge(need: MergeNeed, known: readonly PendingMerge[], tools: NoteTools): Promise<PendingMerge> {
+  const {pathUnder, uuid, baseBytes, slice, store, isSliceEncrypted} = need
+  const merge = {
     path: pathUnder,
     uuid,
     baseBytes,
     sliceOffset: slice.offset,
     sliceBytes: slice.length,
-    chunkSectors: chunk,
+    chunkSectors: store.chunk,
     hasLostKey: isSliceEncrypted,
-  }))
-  const bootId = readBootId(files)
-  if (isSame(await mergeNotes.readMerges(), {bootId, merges})) return
-  await mergeNotes.recordMerges({bootId, merges})
-  for (const {path, hasLostKey} of merges) {
-    if (hasLostKey) log.warning(`Until the merge of '${path}' has ended a power cut damages its file system: its slice is encrypted with a key that is not kept`)
+  }
+  return {...merge, samples: await findSamples(need, known.find((each) => isSame({...each, samples: []}, {...merge, samples: []})), tools)}
+}
+
+/** Once a merge is under way, blocks of its base may be caught half-way: then it is left at what was seen before. */
+async function findSamples(need: MergeNeed, before: PendingMerge | undefined, {blocks, digest, log}: NoteTools): Promise<readonly BaseSample[]> {
+  // Nobody will merge it without its key.
+  if (need.isSliceEncrypted) return []
+  if (need.isMerging) return before?.samples ?? []
+  try {
+    return await sampleBase(need, {blocks, digest})
+  } catch (error) {
+    log.warning(`Cannot look at '${need.pathUnder}' before it is merged: ${causeText(error)}; should the power go, the next boot cannot tell whether it was used meanwhile, ignoring`)
+    return []
   }
 }
 
@@ -40,27 +68,33 @@ export async function forgetMerges({dm, mergeNotes}: Pick<Machine, 'dm' | 'merge
 
 /**
  * At the start of the daemon: notes of an earlier boot are merges that the loader could not finish. A file system
- * that has been mounted without must never get them later; one that was not there waits for its device.
+ * that has been mounted without must never get them later; one that was not there waits for its device. Throws where there
+ * is no spare device that is ours.
  */
-export async function settleOldMerges({dm, files, mergeNotes, log}: Machine): Promise<void> {
-  // Where there is no spare device, or none that is ours, there are no notes; the preflight says so.
-  const list = await mergeNotes.readMerges().catch(() => null)
+export async function settleOldMerges({dm, files, mergeNotes, log}: Pick<Machine, 'dm' | 'files' | 'mergeNotes' | 'log'>): Promise<void> {
+  const list = await mergeNotes.readMerges()
   if (list === null) return
   if (list.bootId === readBootId(files)) {
     await forgetMerges({dm, mergeNotes})
     return
   }
-  const mounted = (await findFileSystems(files, dm)).flatMap(({mapping}) => (mapping.kind === 'mapped' ? mapping.pathUnder : []))
-  const lost = list.merges.filter(({path}) => mounted.includes(path))
-  const waiting = list.merges.filter(({path}) => !mounted.includes(path))
+  const mounted = await findFileSystems(files, dm)
+  const isMounted = (merge: PendingMerge): boolean => mounted.some((fileSystem) => isOn(fileSystem, merge))
+  const lost = list.merges.filter(isMounted)
+  const waiting = list.merges.filter((merge) => !isMounted(merge))
   for (const {path} of lost) {
     log.error(`The file system on '${path}' was mounted without what was written to it while a hibernation was rolled back; check it`)
   }
   if (waiting.length === 0) await mergeNotes.clearMerges()
-  else if (lost.length > 0) await mergeNotes.recordMerges({...list, merges: waiting})
+  else if (lost.length > 0) await mergeNotes.recordMerges({bootId: list.bootId, merges: waiting})
   for (const {path} of waiting) {
     log.error(`A merge to '${path}' was interrupted by a power cut and its device was not there at boot: attach it and boot again before it is mounted`)
   }
+}
+
+/** The loader knows a file system by its UUID as well: names of devices change. Without one there is only its device. */
+function isOn({uuid, mapping}: MountedFileSystem, merge: PendingMerge): boolean {
+  return merge.uuid === '' ? mapping.kind === 'mapped' && mapping.pathUnder === merge.path : uuid === merge.uuid
 }
 
 /** proc_sys_kernel(5): another one each boot, the same after a resume. */

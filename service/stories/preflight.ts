@@ -220,7 +220,7 @@ async function checkLeftovers({dm, mergeNotes, sink, configuration}: Machine): P
   if (waiting !== undefined) {
     throw new CheckFailedError(
       'leftovers',
-      `'${configuration.spareDevice ?? sink.name}' still has what was written to '${waiting.path}' during a hibernation that a power cut ended; attach that device and boot again`,
+      `'${configuration.spareDevice ?? sink.name}' still has what was written to '${waiting.path}' during a hibernation that a power cut ended; attach that device and boot again, or give it up with 'permafrost setup --force'`,
     )
   }
   const [leftover] = await findLeftovers(dm)

@@ -3,8 +3,9 @@ import test from 'ava'
 import fc from 'fast-check'
 import {loadDigest} from '../../service/image/digest.js'
 import {encodeHeader} from '../../service/image/header.js'
-import {encodeMergeList, MERGE_LIST_OFFSET, type MergeList, type PendingMerge} from '../../service/image/merge-list.js'
+import {encodeMergeList, MERGE_SLOT_BYTES, MERGE_SLOTS_OFFSET, SAMPLE_SECTORS, SAMPLES_MAXIMUM, type PendingMerge} from '../../service/image/merge-list.js'
 import {encodeSuperblock, NO_ID} from '../../service/image/superblock.js'
+import {makeAborted} from './aborted-spare.js'
 import {LoaderBuild} from './loader-build.js'
 import {DAMAGES, EDITS, flip, runningKernel, setSuperblock} from './loader-cases.js'
 import {
@@ -106,20 +107,31 @@ withLoader('refuses an image whose file system changed', async t => {
 })
 
 withLoader('names the merges that are not finished, and refuses a list whose entries cannot be', async t => {
-  const good = {path: '/dev/vda', uuid: '1111', baseBytes: 2 ** 30, sliceOffset: 2 ** 20, sliceBytes: 65536, chunkSectors: 8, hasLostKey: false}
+  const good = {path: '/dev/vda', uuid: '1111', baseBytes: 2 ** 30, sliceOffset: 2 ** 20, sliceBytes: 65536, chunkSectors: 8, hasLostKey: false, samples: []}
   const inspect = (merges: readonly PendingMerge[]) => loader.inspectSanitized(loader.write(makeAborted({bootId: 'ab'.repeat(16), merges})), [])
-  const both = inspect([good, {...good, path: '/dev/mapper/vg-home'}])
+  const samples = Array.from({length: SAMPLES_MAXIMUM}, (_, chunk) => ({chunk, digests: Array.from({length: SAMPLE_SECTORS}, () => 1)}))
+  const both = inspect([{...good, samples}, {...good, path: '/dev/mapper/vg-home', samples: samples.slice(1)}])
   t.true(both.isGood, both.stdout)
   t.deepEqual(both.stdout.match(/^unfinished_merge: .*$/gm), ['unfinished_merge: /dev/vda', 'unfinished_merge: /dev/mapper/vg-home'])
   t.notRegex(inspect([]).stdout, /unfinished_merge/)
-  for (const wrong of [{sliceOffset: 2 ** 21}, {sliceBytes: 0}, {sliceOffset: 2 ** 20 + 512}, {baseBytes: 0}, {path: ''}, {uuid: '../vdb'}])
+  for (const wrong of [{sliceOffset: 2 ** 21}, {sliceBytes: 0}, {sliceOffset: 2 ** 20 + 512}, {baseBytes: 0}, {path: ''}, {uuid: '../vdb'}, {chunkSectors: 4}, {chunkSectors: 24}, {chunkSectors: 2048}])
     t.regex(inspect([{...good, ...wrong}]).refused ?? '', /^the merge list of '.*' is malformed$/, JSON.stringify(wrong))
 })
 
-withLoader('has no merges where an area of the device is in the place of the list', t => {
-  const merges = [{path: '/dev/vda', uuid: '', baseBytes: 512, sliceOffset: 0, sliceBytes: 4096, chunkSectors: 8, hasLostKey: false}]
+withLoader('takes of two lists of merges the last one that is whole', t => {
+  const merges = [{path: '/dev/vda', uuid: '', baseBytes: 512, sliceOffset: 0, sliceBytes: 4096, chunkSectors: 8, hasLostKey: false, samples: []}]
   const bytes = makeAborted({bootId: '', merges})
-  setSuperblock(bytes, 80, 36864n)
+  const second = encodeMergeList({bootId: '', merges: merges.map(each => ({...each, path: '/dev/vdb'}))}, 2, loadDigest())
+  second.copy(bytes, MERGE_SLOTS_OFFSET + MERGE_SLOT_BYTES)
+  t.regex(loader.inspectSanitized(loader.write(bytes), []).stdout, /^unfinished_merge: \/dev\/vdb$/m)
+  flip(bytes, MERGE_SLOTS_OFFSET + MERGE_SLOT_BYTES + 70, 1)
+  t.regex(loader.inspectSanitized(loader.write(bytes), []).stdout, /^unfinished_merge: \/dev\/vda$/m)
+})
+
+withLoader('has no merges where an area of the device is in the place of the list', t => {
+  const merges = [{path: '/dev/vda', uuid: '', baseBytes: 512, sliceOffset: 0, sliceBytes: 4096, chunkSectors: 8, hasLostKey: false, samples: []}]
+  const bytes = makeAborted({bootId: '', merges})
+  setSuperblock(bytes, 80, 401408n)
   t.notRegex(loader.inspect(loader.write(bytes), []).stdout, /unfinished_merge/)
 })
 
@@ -174,17 +186,6 @@ withLoader('answers wrong usage with status 2', t => {
     t.is(loader.run(args).status, 2, args.join(' '))
   t.is(loader.run(['--help']).status, 0)
 })
-
-/** A spare device as `setup` lays it out, without an image. */
-function makeAborted(list: MergeList): Buffer {
-  const bytes = Buffer.alloc(2 ** 21)
-  encodeSuperblock({
-    state: 'aborted', deviceId: NO_ID, imageId: NO_ID, parentId: NO_ID, deviceBytes: 2 ** 21, imageAreaOffset: 65536, imageAreaBytes: 65536,
-    cowAreaOffset: 2 ** 20, cowAreaBytes: 65536, headerOffset: 0, headerBytes: 0, headerDigest: 0n, createdUnixSeconds: 1, storedBytes: 0, streamBytes: 0,
-  }, loadDigest()).copy(bytes)
-  encodeMergeList(list, loadDigest()).copy(bytes, MERGE_LIST_OFFSET)
-  return bytes
-}
 
 async function makeGoodImage(edit?: (records: TestRecord[]) => readonly TestRecord[]): Promise<TestImage> {
   return await makeImage({kernel, fileSystems: [fileSystemAt(fileSystemPath)], ...(edit === undefined ? {} : {edit})})

@@ -1,12 +1,13 @@
 // The power goes while what was written during an aborted save is being merged back.
-import {open} from 'node:fs/promises'
+import {open, rename} from 'node:fs/promises'
 import {setTimeout as delay} from 'node:timers/promises'
 import test, {type ExecutionContext} from 'ava'
-import {decodeMergeList, MERGE_LIST_BYTES, MERGE_LIST_OFFSET, type MergeList} from '../../service/image/merge-list.js'
+import {decodeMergeLists, MERGE_SLOTS_BYTES, MERGE_SLOTS_OFFSET, type MergeList} from '../../service/image/merge-list.js'
 import {loadDigest} from '../../service/image/digest.js'
 import {attemptInside, inside, insideShell} from '../lab/execute.js'
 import {fsck} from '../lab/outside.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
+import {run} from '../lab/tool.js'
 import {cut, down} from '../lab/verbs/down.js'
 import {resume} from '../lab/verbs/resume.js'
 import {holdMemory, kernelTrouble} from '../lab/workload.js'
@@ -79,7 +80,7 @@ const ON_LATE_DEVICE: Layout = {
 }
 
 for (const layout of casesOfRun([ON_DISK], [ON_LATE_DEVICE]))
-  test.serial(`the next boot finishes the merges before it mounts anything, and nothing that was written is lost, on ${layout.where}`, async t => {
+  test.serial(`the next boot finishes the merges before it mounts anything, and nothing that was written is lost, but never merges to what was used since, on ${layout.where}`, async t => {
     await using machine = await scratchMachine('roll-back-cut', {memoryMib: 768, disks: [{name: 'data', bytes: 256 * 2 ** 20, type: layout.type}]})
     await insideShell(machine, layout.make, ATTACH)
     await insideShell(machine, 'mkdir -p /etc/permafrost/policy.d; printf %s "$1" > /etc/permafrost/policy.d/test.conf', POLICY)
@@ -89,19 +90,48 @@ for (const layout of casesOfRun([ON_DISK], [ON_LATE_DEVICE]))
     t.deepEqual(merging.map(line => line.split(':')[0]), Object.keys(layout.devices))
     const list = await readMergeList(machine)
     t.deepEqual(list?.merges.map(({path}) => path).sort(), Object.values(layout.devices).sort())
+    t.true(list?.merges.every(({samples}) => samples.length > 0))
+    const spare = machine.disk('spare').path
+    await run('cp', ['--sparse=always', spare, `${spare}.before`])
 
-    const started = await resume(machine, {expect: 'fresh', diesWithStarter: true})
-    t.true(started.ok, started.reason ?? '')
+    await bootsFresh(t, machine)
     await finished(t, machine, layout)
-    for (const place of PLACES) {
-      const checked = await attemptInside(machine, ['sh', '-c', 'cd "$1" && sha256sum --check --quiet sums && wc -l < sums', 'sh', place])
-      t.is(checked.status, 0, checked.stdout + checked.stderr)
-      t.true(Number(checked.stdout) >= 5, `only ${checked.stdout.trim()} files`)
-    }
+    t.true(await countWritten(t, machine) >= 5 * PLACES.length)
     t.notRegex(await inside(machine, ['dmsetup', 'table']), /snapshot|permafrost-merge/)
     t.is(await readMergeList(machine), null)
     await isClean(t, machine)
+
+    await rename(`${spare}.before`, spare)
+    await leavesOutOldMerges(t, machine, layout)
   })
+
+/** As a spare device that was not there when the machine was booted meanwhile. */
+async function leavesOutOldMerges(t: ExecutionContext, machine: ScratchMachine, {devices}: Layout): Promise<void> {
+  await bootsFresh(t, machine)
+  await attemptInside(machine, ['systemctl', 'is-system-running', '--wait'])
+  for (const device of Object.values(devices))
+    t.true(machine.consoleOfLastBoot().includes(`the file system on '${device}' was used before its interrupted roll-back was finished`), device)
+  t.notRegex(machine.consoleOfLastBoot(), /finished the interrupted roll-back/)
+  t.true(await countWritten(t, machine) >= 5 * PLACES.length)
+  t.is(await readMergeList(machine), null)
+  await isClean(t, machine)
+}
+
+async function bootsFresh(t: ExecutionContext, where: ScratchMachine): Promise<void> {
+  const started = await resume(where, {expect: 'fresh', diesWithStarter: true})
+  t.true(started.ok, started.reason ?? '')
+}
+
+/** All that is there must be right. */
+async function countWritten(t: ExecutionContext, where: ScratchMachine): Promise<number> {
+  let count = 0
+  for (const place of PLACES) {
+    const checked = await attemptInside(where, ['sh', '-c', 'cd "$1" && sha256sum --check --quiet sums && wc -l < sums', 'sh', place])
+    t.is(checked.status, 0, checked.stdout + checked.stderr)
+    count += Number(checked.stdout)
+  }
+  return count
+}
 
 async function finished(t: ExecutionContext, where: ScratchMachine, {devices, isEarly}: Layout): Promise<void> {
   const done = Object.values(devices).map(device => `permafrost: finished the interrupted roll-back of the file system on '${device}'`)
@@ -140,12 +170,12 @@ async function stopWhileMerging(where: ScratchMachine): Promise<string[]> {
 }
 
 async function readMergeList(where: ScratchMachine): Promise<MergeList | null> {
-  const path = where.state.disks.find(disk => disk.role === 'spare')?.path ?? ''
+  const {path} = where.disk('spare')
   const file = await open(path)
-  const bytes = Buffer.alloc(MERGE_LIST_BYTES)
-  await file.read(bytes, 0, bytes.length, MERGE_LIST_OFFSET)
+  const bytes = Buffer.alloc(MERGE_SLOTS_BYTES)
+  await file.read(bytes, 0, bytes.length, MERGE_SLOTS_OFFSET)
   await file.close()
-  return decodeMergeList(bytes, loadDigest(), path)
+  return decodeMergeLists(bytes, loadDigest(), path)
 }
 
 async function isClean(t: ExecutionContext, where: ScratchMachine): Promise<void> {

@@ -200,6 +200,33 @@ test('bytes behind the superblock are left as they were', async (t) => {
   t.is(text.toString(), 'somebody')
 })
 
+test('a device with what a file system still lacks is not set up again, unless that is given up', async (t) => {
+  const spare = newSpare(64)
+  await spare.setUp({isForced: false})
+  const merge = {path: '/dev/vdb', uuid: '1', baseBytes: 4096, sliceOffset: 2 ** 20, sliceBytes: 4096, chunkSectors: 8, hasLostKey: false, samples: []}
+  await spare.recordMerges({bootId: '1'.repeat(32), merges: [merge]})
+  await t.throwsAsync(spare.setUp({isForced: false}), {instanceOf: SpareInUseError, message: /'\/dev\/vdb' lacks what is still on it: attach both.*setup --force/})
+  await t.throwsAsync(spare.refuseUnlessFree({isForced: false}), {instanceOf: SpareInUseError})
+  t.is((await spare.readMerges())?.merges.length, 1)
+  await spare.setUp({isForced: true})
+  t.is(await spare.readMerges(), null)
+})
+
+test('lists of merges are written by turns, and cleared all at once', async (t) => {
+  const spare = newSpare(64)
+  await spare.setUp({isForced: false})
+  const slots: (number | undefined)[] = []
+  for (const bootId of ['1', '2', '3']) {
+    await spare.recordMerges({bootId: bootId.repeat(32), merges: []})
+    const last = await spare.readMerges()
+    t.is(last?.bootId, bootId.repeat(32))
+    slots.push(last?.slot)
+  }
+  t.deepEqual(slots, [0, 1, 0])
+  await spare.clearMerges()
+  t.is(await spare.readMerges(), null)
+})
+
 test('a full image area is an error that says so', async (t) => {
   const spare = newSpare(32)
   await spare.setUp({isForced: false})

@@ -64,14 +64,15 @@ const INTERRUPTED: PendingMerge = {
   sliceBytes: 2 ** 20,
   chunkSectors: 8,
   hasLostKey: false,
+  samples: [],
 }
 
-test('a merge of an earlier boot is never begun again on a file system that was mounted without it', async (t) => {
+test('a merge of an earlier boot is never begun again on a file system that was mounted without it, whatever name its device has now', async (t) => {
   const fake = await fakeMachine(t, {tree: {texts: {'/proc/sys/kernel/random/boot_id': `${'2'.repeat(32)}\n`}}})
-  await fake.spare.recordMerges({bootId: '1'.repeat(32), merges: [INTERRUPTED, {...INTERRUPTED, path: '/dev/vdx'}]})
+  await fake.spare.recordMerges({bootId: '1'.repeat(32), merges: [{...INTERRUPTED, path: '/dev/vdc'}, {...INTERRUPTED, uuid: '3333', path: '/dev/vdx'}]})
   await recover(fake.machine)
   t.deepEqual((await fake.spare.readMerges())?.merges.map(({path}) => path), ['/dev/vdx'])
-  t.regex(fake.log.join('\n'), /'\/dev\/vda' was mounted without.*check it/)
+  t.regex(fake.log.join('\n'), /'\/dev\/vdc' was mounted without.*check it/)
   t.regex(fake.log.join('\n'), /'\/dev\/vdx'.*attach it and boot again/)
   const checks = await preflight(fake.machine)
   t.regex(checks.find(({id}) => id === 'leftovers')?.remedy ?? '', /'\/dev\/vdx'/)

@@ -3,6 +3,7 @@ import test, {type ExecutionContext} from 'ava'
 import {FAULT_POINTS, parseFaults} from '../../../service/edge/faults.js'
 import type {ByteInput} from '../../../service/edge/pipe.js'
 import {AbortedError, CowFullError, FaultInjectedError, MemoryRunsOutError, SinkError} from '../../../service/errors.js'
+import {MERGE_SLOTS_BYTES, MERGE_SLOTS_OFFSET} from '../../../service/image/merge-list.js'
 import {receiveImage} from '../../../service/image/stream-read.js'
 import {decodeSuperblock} from '../../../service/image/superblock.js'
 import {AwaySink} from '../../../service/sinks/away-sink.js'
@@ -217,7 +218,7 @@ async function untilPowerOff(t: ExecutionContext) {
     onPowerOff: () => {
       const bytes = readFileSync(fake.spare.name)
       sectors.push(bytes.subarray(0, 512))
-      lists.push(bytes.subarray(4096, 4096 + 36_864))
+      lists.push(bytes.subarray(MERGE_SLOTS_OFFSET, MERGE_SLOTS_OFFSET + MERGE_SLOTS_BYTES))
     },
   })
   await snapshotRunning(request('halt'), fake.machine)
