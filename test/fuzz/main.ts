@@ -1,4 +1,4 @@
-// npm run fuzz -- MINUTES: libFuzzer on the loader's parsers, with sanitizers, both programs at once; what they learn stays in corpus/.
+// npm run fuzz -- MINUTES: libFuzzer on the loader's parsers, with sanitizers, all programs at once; what they learn stays in corpus/.
 import {mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync} from 'node:fs'
 import {spawn} from 'node:child_process'
 import {once} from 'node:events'
@@ -7,7 +7,7 @@ import {join} from 'node:path'
 import {attempt} from '../lab/tool.js'
 import {say} from '../lab/say.js'
 import {repository} from '../lab/places.js'
-import {makeSeeds, makeStreamSeeds, type Seed} from './seeds.js'
+import {makeMergeSeeds, makeSeeds, makeStreamSeeds, type Seed} from './seeds.js'
 
 const EXIT_DONE = 0
 const EXIT_FOUND = 1
@@ -17,8 +17,10 @@ const EXIT_MISSING = 3
 const FUZZ = join(repository(), 'test/fuzz')
 const FINDINGS = join(FUZZ, 'findings')
 const LOADER = join(repository(), 'kernel/loader')
-/** What stands between a device and a decompressed chunk; the rest of the loader sees no byte of an image. */
-const SOURCES = ['chunks', 'disk', 'header', 'inspect', 'merge-list', 'regions', 'say', 'server', 'stream', 'superblock', 'way-back'].map(name => join(LOADER, `${name}.c`))
+/** What stands between a device and a decompressed chunk, or a merge; the rest of the loader sees no byte of an image. */
+const SOURCES = [
+  'base-samples', 'chunks', 'disk', 'exception-store', 'header', 'inspect', 'merge-list', 'regions', 'say', 'server', 'stream', 'superblock', 'way-back'
+].map(name => join(LOADER, `${name}.c`))
 
 interface Target {
   /** Of its C file, and of its part of the corpus. */
@@ -29,7 +31,8 @@ interface Target {
 
 const TARGETS: readonly Target[] = [
   {name: 'loader', makeSeeds, inputBytesMaximum: 8192},
-  {name: 'stream', makeSeeds: makeStreamSeeds, inputBytesMaximum: 16_384}
+  {name: 'stream', makeSeeds: makeStreamSeeds, inputBytesMaximum: 16_384},
+  {name: 'merges', makeSeeds: makeMergeSeeds, inputBytesMaximum: 32_768}
 ]
 
 async function main(parameters: readonly string[]): Promise<number> {

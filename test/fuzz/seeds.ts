@@ -1,10 +1,12 @@
 // Good images of some hundred bytes, in the form that loader.c takes: superblock, then what lies behind byte 4096. And
-// streams of some thousand, as stream.c does: superblock and header section of the spare device, then the stream.
+// streams of some thousand, as stream.c does: superblock and header section of the spare device, then the stream. And
+// lists of merges with the store of a slice, as merges.c does.
 import {randomBytes} from 'node:crypto'
 import {type Chunk} from '../../service/image/chunk.js'
 import {loadDigest} from '../../service/image/digest.js'
 import {encodeHeader, type ImageHeader} from '../../service/image/header.js'
 import {loadLz4} from '../../service/image/lz4.js'
+import {encodeMergeList, MERGE_SLOTS_BYTES, MERGE_SLOTS_OFFSET, SAMPLE_SECTORS, type PendingMerge} from '../../service/image/merge-list.js'
 import {encodeFrame, encodeOpening, STREAM_AREA_OFFSET, type FrameKind} from '../../service/image/stream-form.js'
 import {encodeSuperblock, IMAGE_STATES, NO_ID, type ImageState} from '../../service/image/superblock.js'
 
@@ -34,6 +36,45 @@ export async function makeStreamSeeds(): Promise<readonly Seed[]> {
     ['one-piece', {...TEXTS, fileSystems: FILE_SYSTEMS}, [randomBytes(3000), randomBytes(3000)], 2 * BLOCK]
   ]
   return await Promise.all(variants.map(async ([name, parts, pieces, pieceBytes]) => ({name, bytes: await makeStream(parts, pieces, pieceBytes)})))
+}
+
+/** A list in either slot, and a slice with what it names, or with something else. */
+export function makeMergeSeeds(): Promise<readonly Seed[]> {
+  const samples = [0, 3].map(chunk => ({chunk, digests: Array.from({length: SAMPLE_SECTORS}, () => Number(digest.ofBytes(Buffer.alloc(512)) & 0xffffffffn))}))
+  const merge = {path: '/dev/vda', uuid: '2f6d8a3e', baseBytes: 2 ** 16, sliceOffset: SLICE, sliceBytes: 2 ** 16, chunkSectors: 8, hasLostKey: false, samples}
+  const one = makeList([merge], 1)
+  const two = makeList([merge, {...merge, path: '/dev/mapper/vg-home', samples: [], hasLostKey: true}], 2)
+  const variants: readonly (readonly [string, Buffer, Buffer, Buffer])[] = [
+    ['one', one, Buffer.alloc(0), makeStore([0, 3, 4])],
+    ['two', one, two, makeStore([5, 0, 3])],
+    ['older', two, one, makeStore([0])],
+    ['empty', one, Buffer.alloc(0), Buffer.alloc(8192)],
+    ['no-samples', makeList([{...merge, samples: []}], 7), Buffer.alloc(0), makeStore([0])]
+  ]
+  return Promise.resolve(variants.map(([name, first, second, store]) => ({name, bytes: Buffer.concat([pad(first), pad(second), store, Buffer.alloc(1)])})))
+}
+
+/** Behind both slots: the only place where merges.c has one. */
+const SLICE = MERGE_SLOTS_OFFSET + MERGE_SLOTS_BYTES
+const MERGE_INPUT_BYTES = 8192
+
+function makeList(merges: readonly PendingMerge[], sequence: number): Buffer {
+  return encodeMergeList({bootId: 'ab'.repeat(16), merges}, sequence, digest)
+}
+
+function pad(list: Buffer): Buffer {
+  return Buffer.concat([list, Buffer.alloc(MERGE_INPUT_BYTES)]).subarray(0, MERGE_INPUT_BYTES)
+}
+
+/** Header and first area of a snapshot's store, as the kernel keeps it. */
+function makeStore(chunks: readonly number[]): Buffer {
+  const store = Buffer.alloc(2 * BLOCK)
+  store.writeUInt32LE(0x70416e53, 0)
+  chunks.forEach((chunk, index) => {
+    store.writeBigUInt64LE(BigInt(chunk), BLOCK + index * 16)
+    store.writeBigUInt64LE(BigInt(2 + index), BLOCK + index * 16 + 8)
+  })
+  return store
 }
 
 const TEXTS = {figures: {pause_ns: '148000000'}, text: {hostname: 'ice'}}
