@@ -1,3 +1,4 @@
+import {isDeepStrictEqual} from 'node:util'
 import {findFileSystems, type MountedFileSystem} from '../dm/filesystems.js'
 import {findMergeNeeds, type MergeNeed} from '../dm/merges.js'
 import {findLeftovers} from '../dm/restore.js'
@@ -22,7 +23,7 @@ export async function noteMerges(machine: NoteTools): Promise<void> {
   const known = last?.bootId === bootId ? last.merges : []
   const merges: PendingMerge[] = []
   for (const need of needs) merges.push(await describeMerge(need, known, machine))
-  if (last !== null && isSame({bootId: last.bootId, merges: known}, {bootId, merges})) return
+  if (last !== null && isDeepStrictEqual({bootId: last.bootId, merges: known}, {bootId, merges})) return
   await mergeNotes.recordMerges({bootId, merges})
   for (const {path, hasLostKey} of merges) {
     if (hasLostKey) log.warning(`Until the merge of '${path}' has ended a power cut damages its file system: its slice is encrypted with a key that is not kept`)
@@ -43,7 +44,7 @@ async function describeMerge(need: MergeNeed, known: readonly PendingMerge[], to
     chunkSectors: store.chunk,
     hasLostKey: isSliceEncrypted,
   }
-  return {...merge, samples: await findSamples(need, known.find((each) => isSame({...each, samples: []}, {...merge, samples: []})), tools)}
+  return {...merge, samples: await findSamples(need, known.find((each) => isDeepStrictEqual({...each, samples: []}, {...merge, samples: []})), tools)}
 }
 
 /** Once a merge is under way, blocks of its base may be caught half-way: then it is left at what was seen before. */
@@ -100,8 +101,4 @@ function isOn({uuid, mapping}: MountedFileSystem, merge: PendingMerge): boolean 
 /** proc_sys_kernel(5): another one each boot, the same after a resume. */
 function readBootId(files: Machine['files']): string {
   return (files.readText('/proc/sys/kernel/random/boot_id') ?? '').trim().replaceAll('-', '').padEnd(32, '0')
-}
-
-function isSame(one: unknown, other: unknown): boolean {
-  return JSON.stringify(one) === JSON.stringify(other)
 }
