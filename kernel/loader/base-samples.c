@@ -11,8 +11,6 @@
  */
 #include "base-samples.h"
 
-#include "exception-store.h"
-
 #include <xxhash.h>
 
 #define SECTOR_BYTES 512U
@@ -124,11 +122,8 @@ int base_samples_check(const struct disk *base, const struct disk *spare,
 		       struct reason *why)
 {
 	const size_t capacity = span_capacity(SAMPLE_BYTES);
-	const struct exception_store store = {
-		.disk = spare, .offset = pending->slice_offset,
-		.bytes = pending->slice_bytes,
-		.chunk_bytes = pending->chunk_sectors * SECTOR_BYTES,
-	};
+	const struct exception_store store =
+		pending_merge_store(pending, spare);
 	struct comparison with = {
 		.base = base, .store = &store, .pending = pending,
 		.base_buffer = pages_allocate(capacity),

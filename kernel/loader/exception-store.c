@@ -61,8 +61,13 @@ static int scan_areas(const struct exception_store *store, u8 *buffer,
 
 	if (!header)
 		return -1;
-	if (read_le32(header) != SNAPSHOT_MAGIC)
+	/* One that is new, as the kernel takes it. */
+	if (!read_le32(header))
 		return 0;
+	if (read_le32(header) != SNAPSHOT_MAGIC)
+		return refuse(why, "there is no snapshot store on '%s' at byte %llu",
+			      store->disk->path,
+			      (unsigned long long)store->offset);
 	for (u64 area = 0;; area++) {
 		const u64 at = 1 + area * (capacity + 1);
 		const u8 *entries;
@@ -130,4 +135,24 @@ int exception_store_find_last_run(const struct exception_store *store,
 		return -1;
 	*index = run.start;
 	return 0;
+}
+
+static int note(void *context, const struct exception *exception,
+		struct reason *why)
+{
+	bool *is_empty = context;
+
+	(void)exception;
+	(void)why;
+	*is_empty = false;
+	return 0;
+}
+
+bool exception_store_is_empty(const struct exception_store *store)
+{
+	struct reason ignored;
+	bool is_empty = true;
+
+	return !exception_store_scan(store, note, &is_empty, &ignored) &&
+	       is_empty;
 }

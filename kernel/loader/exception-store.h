@@ -24,13 +24,13 @@ typedef int (*exception_visitor)(void *context,
 				 const struct exception *exception,
 				 struct reason *why);
 
-/*
- * Visits what is not merged yet; returns not 0 when it or the visitor failed.
- * Of a store that the kernel will not take nothing is visited.
- */
+/* Visits what is not merged yet; returns not 0 when it or the visitor failed. */
 int exception_store_scan(const struct exception_store *store,
 			 exception_visitor visit, void *context,
 			 struct reason *why);
+
+/* Is everything merged, for certain? */
+bool exception_store_is_empty(const struct exception_store *store);
 
 /*
  * What is merged next is merged, and taken off the store, all at once: the last

@@ -3,6 +3,7 @@
 #define LOADER_MERGE_LIST_H
 
 #include "disk.h"
+#include "exception-store.h"
 #include "superblock.h"
 
 #define MERGES_MAX 64U
@@ -29,6 +30,21 @@ struct pending_merge {
 	u32 sample_count;
 	struct base_sample samples[SAMPLES_MAX];
 };
+
+/* What is still to be copied, unless it is encrypted. */
+static inline struct exception_store
+pending_merge_store(const struct pending_merge *pending,
+		    const struct disk *spare)
+{
+	const struct exception_store store = {
+		.disk = spare,
+		.offset = pending->slice_offset,
+		.bytes = pending->slice_bytes,
+		.chunk_bytes = pending->chunk_sectors * 512,
+	};
+
+	return store;
+}
 
 struct merge_list {
 	u32 slot;

@@ -8,8 +8,8 @@
  * - The store in the slice knows what is still to be copied, and is changed
  *   after each piece has been flushed to the base: doing it again from there,
  *   as often as it takes, gives the file system of the instant of the cut.
- * - A slice that was merged to its end is empty, so merging it does nothing;
- *   the list as a whole is cleared when all of it is merged.
+ * - A slice that was merged to its end is empty, and left alone; the list as a
+ *   whole is cleared when all of it is merged.
  * - A file system is known by its UUID, which a half-merged one still shows,
  *   and its size: names of devices change.
  * - The spare device may not have been there when the machine was booted in
@@ -200,13 +200,26 @@ static int merge_one(struct merging *merging,
 	return result;
 }
 
+/* It was, before the power went, or by an earlier try, and may be in use now. */
+static bool is_finished(const struct merging *merging,
+			const struct pending_merge *pending)
+{
+	const struct exception_store store =
+		pending_merge_store(pending, merging->disk);
+
+	return !pending->has_lost_key && exception_store_is_empty(&store);
+}
+
 /* Returns as merge_one() does. */
 static int merge_and_say(struct merging *merging,
 			 const struct pending_merge *pending)
 {
 	struct reason why;
-	const int result = merge_one(merging, pending, &why);
+	int result;
 
+	if (is_finished(merging, pending))
+		return 0;
+	result = merge_one(merging, pending, &why);
 	if (!result)
 		say("finished the interrupted roll-back of the file system on '%s'",
 		    pending->path);

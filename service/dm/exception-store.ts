@@ -22,6 +22,7 @@ export interface ExceptionStore {
 
 const MAGIC = 0x70416e53
 const ENTRY_BYTES = 16
+const AT_STORE_CHUNK = 8
 
 /** What is in the store and not yet merged, in the order in which it was first written. */
 export async function* readExceptions({cow, chunk, length}: ExceptionStore, blocks: BlockAccess): AsyncGenerator<Exception> {
@@ -35,10 +36,14 @@ export async function* readExceptions({cow, chunk, length}: ExceptionStore, bloc
   }
 }
 
-/** Whether the store holds nothing any more, by its first entry, which is the last one to be emptied. */
-export async function isStoreEmpty(cow: DeviceNumber, chunk: Sectors, blocks: BlockAccess): Promise<boolean> {
+/** Whether the store holds nothing any more, by its first entry, which is the last one to be emptied. `offset` is where it begins. */
+export async function isStoreEmpty(
+  {cow, chunk, offset = bytes(0)}: {readonly cow: DeviceNumber; readonly chunk: Sectors; readonly offset?: Bytes},
+  blocks: BlockAccess,
+): Promise<boolean> {
   await using store = await blocks.openForReading(cow)
-  return (await readArea(store, 0, toBytes(chunk))).length === 0
+  const first = await store.read(offset + offsetOf(0, toBytes(chunk)), ENTRY_BYTES)
+  return first.readBigUInt64LE(AT_STORE_CHUNK) === 0n
 }
 
 function offsetOf(area: number, chunkBytes: Bytes): Bytes {
@@ -49,7 +54,7 @@ async function readArea(store: BlockReader, area: number, chunkBytes: Bytes): Pr
   const content = await store.read(offsetOf(area, chunkBytes), chunkBytes)
   const all = Array.from({length: chunkBytes / ENTRY_BYTES}, (_, index): Exception => ({
     baseChunk: Number(content.readBigUInt64LE(index * ENTRY_BYTES)),
-    storeChunk: Number(content.readBigUInt64LE(index * ENTRY_BYTES + 8)),
+    storeChunk: Number(content.readBigUInt64LE(index * ENTRY_BYTES + AT_STORE_CHUNK)),
   }))
   const end = all.findIndex(({storeChunk}) => storeChunk === 0)
   return end < 0 ? all : all.slice(0, end)

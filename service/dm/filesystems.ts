@@ -1,5 +1,6 @@
 import {parseDeviceNumber, printDeviceNumber, type DeviceNumber} from '../edge/device-number.js'
 import type {Files} from '../edge/files.js'
+import {decodeOctal} from '../edge/octal.js'
 import type {DeviceMapper, MappedDevice} from './device-mapper.js'
 import {pathUnder} from './names.js'
 import type {Table} from './table.js'
@@ -92,9 +93,9 @@ function parseMount(line: string, files: Files): BlockMount | null {
   const [type = '', source = '', options = ''] = back.split(' ')
   const number = parseDeviceNumber(fields[2] ?? '')
   if (number === null) return null
-  const mount = {mountPoint: unescape(fields[4] ?? ''), type, isReadOnly: options.split(',').includes('ro')}
+  const mount = {mountPoint: decodeOctal(fields[4] ?? ''), type, isReadOnly: options.split(',').includes('ro')}
   if (number.major !== 0) return {...mount, number, isWhole: true}
-  const device = source.startsWith('/dev/') ? files.blockDevice(unescape(source)) : null
+  const device = source.startsWith('/dev/') ? files.blockDevice(decodeOctal(source)) : null
   return device === null ? null : {...mount, number: device, isWhole: COUNTED_TYPES.includes(type)}
 }
 
@@ -160,9 +161,4 @@ function kernelName(number: DeviceNumber, files: Files): string {
   const text = printDeviceNumber(number)
   const name = /^DEVNAME=(.+)$/m.exec(files.readText(`/sys/dev/block/${text}/uevent`) ?? '')?.[1]
   return name ?? text
-}
-
-/** mountinfo writes space, tab, line feed and backslash as three octal digits. */
-function unescape(text: string): string {
-  return text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 }

@@ -156,7 +156,7 @@ async function isMerged(live: string, {dm, blocks}: RestoreTools): Promise<boole
       return slice.used === slice.bookkeeping
     case 'overflowed': {
       const merge = await snapshotOf(live, dm)
-      return await isStoreEmpty(merge.cow, merge.chunk, blocks)
+      return await isStoreEmpty(merge, blocks)
     }
     case 'broken':
       throw new DeviceMapperError('merge', live, `its state is '${slice.status}'`)

@@ -67,7 +67,7 @@ const DEVICE_ERRORS: readonly unknown[] = ['EIO', 'ENXIO', 'ENODEV', 'ENODATA', 
 
 async function isReadable(snapshot: SnapshotTarget, blocks: BlockAccess): Promise<boolean> {
   try {
-    await isStoreEmpty(snapshot.cow, snapshot.chunk, blocks)
+    await isStoreEmpty(snapshot, blocks)
     return true
   } catch (error) {
     if (error instanceof Error && DEVICE_ERRORS.includes(Reflect.get(error, 'code'))) return false

@@ -1,5 +1,6 @@
 import {printDeviceNumber, type DeviceNumber} from './device-number.js'
 import type {Files} from './files.js'
+import {decodeOctal} from './octal.js'
 
 /** A block device that pages are swapped out to. */
 export interface SwapDevice {
@@ -20,7 +21,7 @@ export function findSwapDevices(files: Files): readonly SwapDevice[] {
 /** Of devices and of files, as the kernel names them. */
 export function listSwapPaths(files: Files): readonly string[] {
   const [, ...lines] = (files.readText('/proc/swaps') ?? '').trim().split('\n')
-  return lines.map((line) => line.split(/\s/)[0] ?? '')
+  return lines.map((line) => decodeOctal(line.split(/\s/)[0] ?? ''))
 }
 
 /** Whether a driver found it on a bus, as a whole or in parts; what is made of other devices, of files or of memory has no such link. */

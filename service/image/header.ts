@@ -35,7 +35,11 @@ const TYPE_WAY_BACK = OPTIONAL + 6
 const PREFIX_BYTES = 8
 const FILESYSTEMS_MAXIMUM = 64
 
+/** Throws RangeError for more file systems, or regions of one, than a reader takes. */
 export function encodeHeader(header: ImageHeader): Buffer {
+  if (header.fileSystems.length > FILESYSTEMS_MAXIMUM) {
+    throw new RangeError(`Cannot describe ${header.fileSystems.length} devices with file systems or swap: ${FILESYSTEMS_MAXIMUM} have room`)
+  }
   return Buffer.concat([
     encodeRecord(TYPE_KERNEL, encodeKernel(header.kernel)),
     encodeRecord(TYPE_CHUNKS, encodeChunks(header.chunks)),

@@ -67,7 +67,11 @@ export function decodeKernel(bytes: Buffer, where: string): KernelRecord {
   }
 }
 
+/** Throws RangeError for more regions than a reader takes. */
 export function encodeFileSystem(record: FileSystemRecord): Buffer {
+  if (record.regions.length > REGIONS_MAXIMUM) {
+    throw new RangeError(`Cannot describe ${record.regions.length} regions of '${record.path}': ${REGIONS_MAXIMUM} have room`)
+  }
   const texts = [record.path, record.uuid, record.type].map((text) => Buffer.from(text))
   const prefix = Buffer.alloc(FILESYSTEM_PREFIX_BYTES + record.regions.length * REGION_BYTES)
   prefix.writeUInt32LE(record.regions.length, 0)

@@ -1,7 +1,11 @@
 import {isDeepStrictEqual} from 'node:util'
+import {isStoreEmpty} from '../dm/exception-store.js'
 import {findFileSystems, type MountedFileSystem} from '../dm/filesystems.js'
 import {findMergeNeeds, type MergeNeed} from '../dm/merges.js'
 import {findLeftovers} from '../dm/restore.js'
+import {bytes, sectors} from '../dm/units.js'
+import type {BlockAccess} from '../edge/block-access.js'
+import type {DeviceNumber} from '../edge/device-number.js'
 import {causeText} from '../errors.js'
 import type {BaseSample, PendingMerge} from '../image/merge-list.js'
 import type {Machine} from '../machine.js'
@@ -72,30 +76,41 @@ export async function forgetMerges({dm, mergeNotes}: Pick<Machine, 'dm' | 'merge
  * that has been mounted without must never get them later; one that was not there waits for its device. Throws where there
  * is no spare device that is ours.
  */
-export async function settleOldMerges({dm, files, mergeNotes, log}: Pick<Machine, 'dm' | 'files' | 'mergeNotes' | 'log'>): Promise<void> {
+export async function settleOldMerges({dm, files, blocks, cow, mergeNotes, log}: SettleTools): Promise<void> {
   const list = await mergeNotes.readMerges()
   if (list === null) return
   if (list.bootId === readBootId(files)) {
     await forgetMerges({dm, mergeNotes})
     return
   }
+  const {device: spare} = await cow.area()
+  const unfinished: PendingMerge[] = []
+  for (const merge of list.merges) if (!(await isFinished(merge, spare, blocks))) unfinished.push(merge)
   const mounted = await findFileSystems(files, dm)
   const isMounted = (merge: PendingMerge): boolean => mounted.some((fileSystem) => isOn(fileSystem, merge))
-  const lost = list.merges.filter(isMounted)
-  const waiting = list.merges.filter((merge) => !isMounted(merge))
+  const lost = unfinished.filter(isMounted)
+  const waiting = unfinished.filter((merge) => !isMounted(merge))
   for (const {path} of lost) {
     log.error(`The file system on '${path}' was mounted without what was written to it while a hibernation was rolled back; check it`)
   }
   if (waiting.length === 0) await mergeNotes.clearMerges()
-  else if (lost.length > 0) await mergeNotes.recordMerges({bootId: list.bootId, merges: waiting})
+  else if (waiting.length < list.merges.length) await mergeNotes.recordMerges({bootId: list.bootId, merges: waiting})
   for (const {path} of waiting) {
     log.error(`A merge to '${path}' was interrupted by a power cut and its device was not there at boot: attach it and boot again before it is mounted`)
   }
 }
 
-/** The loader knows a file system by its UUID as well: names of devices change. Without one there is only its device. */
+type SettleTools = Pick<Machine, 'dm' | 'files' | 'blocks' | 'cow' | 'mergeNotes' | 'log'>
+
+/** The loader clears the list only when all of it is done. Of what was encrypted nobody can tell. */
+async function isFinished({hasLostKey, sliceOffset, chunkSectors}: PendingMerge, spare: DeviceNumber, blocks: BlockAccess): Promise<boolean> {
+  if (hasLostKey) return false
+  return await isStoreEmpty({cow: spare, offset: bytes(sliceOffset), chunk: sectors(chunkSectors)}, blocks)
+}
+
+/** The loader knows a file system by its UUID as well: names of devices change. Where nobody knows one there is only its device. */
 function isOn({uuid, mapping}: MountedFileSystem, merge: PendingMerge): boolean {
-  return merge.uuid === '' ? mapping.kind === 'mapped' && mapping.pathUnder === merge.path : uuid === merge.uuid
+  return uuid === '' || merge.uuid === '' ? mapping.kind === 'mapped' && mapping.pathUnder === merge.path : uuid === merge.uuid
 }
 
 /** proc_sys_kernel(5): another one each boot, the same after a resume. */

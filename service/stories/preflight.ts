@@ -214,9 +214,10 @@ function namesOpenedInInitramfs(files: Files): readonly string[] {
   return lines.filter(([name = '#', , , options = '']) => !name.startsWith('#') && options.split(',').some((option) => ['initramfs', 'x-initrd.attach'].includes(option))).flatMap(([name]) => name ?? [])
 }
 
-async function checkLeftovers({dm, mergeNotes, sink, configuration}: Machine): Promise<void> {
+async function checkLeftovers({dm, mergeNotes, sink, configuration}: Machine, findings: Findings): Promise<void> {
   // Without a spare device there are no notes; another check says so.
-  const [waiting] = (await mergeNotes.readMerges().catch(() => null))?.merges ?? []
+  const isSpareThere = await findings.sink.then(() => true, () => false)
+  const [waiting] = (isSpareThere ? await mergeNotes.readMerges() : null)?.merges ?? []
   if (waiting !== undefined) {
     throw new CheckFailedError(
       'leftovers',

@@ -145,7 +145,7 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     this.note({save_ms: Math.round(performance.now() - startedMs)})
     let frozen: FrozenProcesses | null = null
     try {
-      await makeValid(this.machine, session, {stream, fileSystems, fingerprints, swaps: this.swaps, figures: this.figures})
+      await makeValid(this.machine, session, {stream, fileSystems, fingerprints, swaps: then === 'halt' ? this.swaps : [], figures: this.figures})
       faults.hit('image-valid')
       signal.throwIfAborted()
       if (then === 'merge') return
@@ -155,9 +155,10 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
       await mergeNotes.clearMerges()
       return syscalls.powerOff()
     } catch (error) {
-      // Before what it has in memory and on swap devices is let go, and before anybody runs.
-      await giveUpImage(this.machine)
+      // Before what it has in memory and on swap devices is let go, and before anybody runs. A list beside an image that may be
+      // resumed is merged, and the image given up: at no time is there neither.
       await writeDownMerges(this.machine)
+      await giveUpImage(this.machine)
       throw error
     } finally {
       frozen?.thaw()

@@ -65,10 +65,12 @@ withProgram('a list without samples is merged as it is', t => {
   t.is(check(Buffer.alloc(BASE_CHUNKS * CHUNK), makeStore([0]), []), '0')
 })
 
-withProgram('what is no store is for the kernel to refuse', t => {
+withProgram('a new store has nothing, and what is no store is refused', t => {
   const store = makeStore([0])
-  store.writeUInt32LE(1, 0)
+  store.writeUInt32LE(0, 0)
   t.is(check(Buffer.alloc(BASE_CHUNKS * CHUNK), store), '0')
+  store.writeUInt32LE(1, 0)
+  t.regex(check(makeBase(), store), /^-1 there is no snapshot store on '.*' at byte 1048576$/)
 })
 
 withProgram('chunks that are not on base or slice are refused', t => {

@@ -70,12 +70,27 @@ const INTERRUPTED: PendingMerge = {
 test('a merge of an earlier boot is never begun again on a file system that was mounted without it, whatever name its device has now', async (t) => {
   const fake = await fakeMachine(t, {tree: {texts: {'/proc/sys/kernel/random/boot_id': `${'2'.repeat(32)}\n`}}})
   await fake.spare.recordMerges({bootId: '1'.repeat(32), merges: [{...INTERRUPTED, path: '/dev/vdc'}, {...INTERRUPTED, uuid: '3333', path: '/dev/vdx'}]})
-  await recover(fake.machine)
+  await recover({...fake.machine, blocks: fullSlices(fake)})
   t.deepEqual((await fake.spare.readMerges())?.merges.map(({path}) => path), ['/dev/vdx'])
   t.regex(fake.log.join('\n'), /'\/dev\/vdc' was mounted without.*check it/)
   t.regex(fake.log.join('\n'), /'\/dev\/vdx'.*attach it and boot again/)
   const checks = await preflight(fake.machine)
   t.regex(checks.find(({id}) => id === 'leftovers')?.remedy ?? '', /'\/dev\/vdx'/)
+})
+
+test('of merges of an earlier boot those that have ended are forgotten, and nobody is told to check anything', async (t) => {
+  const fake = await fakeMachine(t, {tree: {texts: {'/proc/sys/kernel/random/boot_id': `${'2'.repeat(32)}\n`}}})
+  await fake.spare.recordMerges({bootId: '1'.repeat(32), merges: [INTERRUPTED, {...INTERRUPTED, uuid: '3333', path: '/dev/vdx', hasLostKey: true}]})
+  await recover(fake.machine)
+  t.deepEqual((await fake.spare.readMerges())?.merges.map(({path}) => path), ['/dev/vdx'])
+  t.notRegex(fake.log.join('\n'), /vda/)
+})
+
+test('a list of merges that cannot be read is no missing list', async (t) => {
+  const fake = await fakeMachine(t)
+  fake.spare.readMerges = () => Promise.reject(new Error('a bad sector'))
+  const checks = await preflight(fake.machine)
+  t.regex(checks.find(({id}) => id === 'leftovers')?.remedy ?? '', /a bad sector/)
 })
 
 test('merges of this boot that have ended are forgotten', async (t) => {
@@ -96,6 +111,12 @@ test('the time left is judged once there is something to judge by', (t) => {
   }
   t.deepEqual(told.map(({bytesRead, secondsLeft}) => [bytesRead, secondsLeft]), [[1, null], [3, null], [25, 3], [100, 0]])
 })
+
+/** Each has something that is not merged. */
+function fullSlices({machine}: FakeMachine): FakeMachine['machine']['blocks'] {
+  const reader = {read: async (_: number, length: number) => Buffer.alloc(length, 1), [Symbol.asyncDispose]: async () => {}}
+  return {...machine.blocks, openForReading: async () => reader}
+}
 
 async function leaveBehind(fake: FakeMachine, {isSwapped, state}: {isSwapped: boolean; state: 'writing' | 'valid' | 'resuming'}): Promise<void> {
   const fileSystems = await findFileSystems(fake.machine.files, fake.dm)
