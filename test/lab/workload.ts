@@ -3,7 +3,8 @@ import {attemptInside, inside, insideShell} from './execute.js'
 import type {Machine} from './machine.js'
 
 const PROGRAMS = '/usr/lib/permafrost-lab'
-const PATIENCE_MS = 120_000
+/** With the debugging kernel a thousand processes take minutes to start. */
+const PATIENCE_MS = 600_000
 
 /** A process with memory of its own that it can check byte by byte, and a count. */
 export interface HeldMemory {
