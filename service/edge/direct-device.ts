@@ -4,7 +4,7 @@ import {alignDown, alignUp, allocateAligned, DIRECT_IO_ALIGNMENT} from './aligne
 import {deviceNumberOf, printDeviceNumber} from './device-number.js'
 
 /** sysfs counts in these whatever the device's own blocks are. */
-const SYSFS_SECTOR_BYTES = 512
+export const SYSFS_SECTOR_BYTES = 512
 
 /**
  * A block device, or a file in its place, read and written past the page cache:

@@ -1,4 +1,5 @@
 import {printDeviceNumber, type DeviceNumber} from './device-number.js'
+import {SYSFS_SECTOR_BYTES} from './direct-device.js'
 import type {Files} from './files.js'
 import {decodeOctal} from './octal.js'
 
@@ -34,6 +35,3 @@ export function isDisk(number: DeviceNumber, files: Files): boolean {
 function directoryOf(number: DeviceNumber): string {
   return `/sys/dev/block/${printDeviceNumber(number)}`
 }
-
-/** sysfs counts in these whatever the device's own blocks are. */
-const SYSFS_SECTOR_BYTES = 512

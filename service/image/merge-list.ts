@@ -30,7 +30,7 @@ export interface PendingMerge {
 }
 
 /**
- * The beginning of a chunk of the base of which the slice has a newer copy. Nobody writes to it before that is merged, so
+ * The beginning of a chunk of the base of which the slice has a newer copy, or may get one. Nobody writes to it before that is merged, so
  * whoever finds something else there knows that the file system was used without its slice.
  */
 export interface BaseSample {

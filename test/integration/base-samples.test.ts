@@ -2,12 +2,12 @@
 import {execFileSync} from 'node:child_process'
 import {dirname, join} from 'node:path'
 import {fileURLToPath} from 'node:url'
-import test from 'ava'
 import fc from 'fast-check'
 import {loadDigest} from '../../service/image/digest.js'
 import type {BaseSample} from '../../service/image/merge-list.js'
 import {makeAborted} from './aborted-spare.js'
 import {LoaderBuild} from './loader-build.js'
+import {withLoaderOr} from './with-loader.js'
 
 const CHUNK = 4096
 const SECTOR = 512
@@ -18,19 +18,14 @@ const BASE_CHUNKS = 16
 const loader = new LoaderBuild()
 const program = join(loader.directory, 'base-samples')
 const digest = loadDigest()
-const missing = LoaderBuild.findMissing()
 
-test.before(() => {
-  if (missing !== null) return
+const withProgram = withLoaderOr('what the loader makes of a base is not tested', loader, () => {
   const here = dirname(fileURLToPath(import.meta.url))
   const source = join(here, '../../kernel/loader')
   const sources = ['base-samples', 'exception-store', 'merge-list', 'superblock', 'disk', 'say'].map(name => join(source, `${name}.c`))
   const options = ['-std=gnu11', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all']
   execFileSync('gcc', [...options, `-I${source}`, '-o', program, join(here, 'base-samples.c'), ...sources, '-lxxhash', '-lpthread'], {stdio: 'pipe'})
 })
-test.after.always(() => loader.remove())
-
-const withProgram = missing === null ? test : test.skip
 
 withProgram('a base that nobody wrote to is merged', t => {
   t.is(check(makeBase(), makeStore([0, 9, 3])), '0')

@@ -1,11 +1,11 @@
 import test from 'ava'
 import {LoaderBuild} from './loader-build.js'
 
-/** Builds the loader for the tests of a file, and says in its own test when that cannot be: then they are skipped. */
-export function withLoaderOr(title: string, loader: LoaderBuild) {
+/** Builds the loader, or what is made of its sources, for the tests of a file; says in its own test when that cannot be: then they are skipped. */
+export function withLoaderOr(title: string, loader: LoaderBuild, build = () => loader.build()) {
   const missing = LoaderBuild.findMissing()
   test.before(() => {
-    if (missing === null) loader.build()
+    if (missing === null) build()
   })
   test.after.always(() => loader.remove())
   if (missing === null) return test
