@@ -1,6 +1,7 @@
 import {constants} from 'node:os'
 import koffi from 'koffi'
 import type {DeviceNumber} from '../edge/device-number.js'
+import {callOnThread} from '../edge/foreign-call.js'
 
 /** One request to the kernel's device-mapper. */
 export interface Task {
@@ -185,12 +186,8 @@ function loadLibrary() {
     getNextTarget: library.func(
       'void *dm_get_next_target(void *task, void *previous, _Out_ uint64_t *start, _Out_ uint64_t *length, _Out_ char **type, _Out_ char **parameters)',
     ),
-    run: (task: bigint): Promise<boolean> =>
-      new Promise((resolve, reject) => {
-        runTask.async(task, (error: Error | null, value: number) => {
-          if (error) reject(error)
-          else resolve(value !== 0)
-        })
-      }),
+    async run(task: bigint): Promise<boolean> {
+      return (await callOnThread<number>(runTask, task)).value !== 0
+    },
   }
 }

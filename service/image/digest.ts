@@ -1,4 +1,5 @@
 import koffi from 'koffi'
+import {callOnThread} from '../edge/foreign-call.js'
 
 /** XXH64 with seed 0, the one digest of the image format. */
 export interface Digest {
@@ -13,12 +14,8 @@ export function loadDigest(): Digest {
   return {
     // koffi gives a number where the value is small enough for one.
     ofBytes: (bytes) => BigInt(xxh64(bytes, bytes.byteLength, 0)),
-    ofLargeBytes: (bytes) =>
-      new Promise((resolve, reject) => {
-        xxh64.async(bytes, bytes.byteLength, 0, (error: Error | null, value: number | bigint) => {
-          if (error) reject(error)
-          else resolve(BigInt(value))
-        })
-      }),
+    async ofLargeBytes(bytes) {
+      return BigInt((await callOnThread<number | bigint>(xxh64, bytes, bytes.byteLength, 0)).value)
+    },
   }
 }

@@ -1,4 +1,5 @@
 import koffi from 'koffi'
+import {callOnThread} from '../edge/foreign-call.js'
 
 /** LZ4 blocks (no frame), each call on a thread of its own while the caller goes on. */
 export interface Lz4 {
@@ -23,21 +24,11 @@ export function loadLz4(): Lz4 {
     'int LZ4_decompress_safe(const void *source, void *target, int sourceBytes, int targetBytes)',
   )
   return {
-    compress: (source, target) =>
-      new Promise((resolve, reject) => {
-        const done = settle(resolve, reject)
-        compress.async(source, target, source.byteLength, target.byteLength, ACCELERATION, done)
-      }),
-    decompress: (source, target) =>
-      new Promise((resolve, reject) => {
-        decompress.async(source, target, source.byteLength, target.byteLength, settle(resolve, reject))
-      }),
-  }
-}
-
-function settle(resolve: (value: number) => void, reject: (error: Error) => void) {
-  return (error: Error | null, value: number): void => {
-    if (error) reject(error)
-    else resolve(value)
+    async compress(source, target) {
+      return (await callOnThread<number>(compress, source, target, source.byteLength, target.byteLength, ACCELERATION)).value
+    },
+    async decompress(source, target) {
+      return (await callOnThread<number>(decompress, source, target, source.byteLength, target.byteLength)).value
+    },
   }
 }

@@ -1,5 +1,6 @@
 import {constants} from 'node:os'
 import koffi from 'koffi'
+import {callOnThread, type Returned} from '../edge/foreign-call.js'
 import {SystemCallError} from '../errors.js'
 
 /** What else than ours lies on a device, as blkid(8) finds it with --probe. */
@@ -21,7 +22,7 @@ export function openSignatures(): FindSignature {
     try {
       library.enablePartitions(probe, 1)
       library.enableSuperblocks(probe, 1)
-      const {answer, errno} = await library.probe(probe)
+      const {value: answer, errno} = await library.probe(probe)
       if (answer === NOTHING_FOUND) return {kind: 'none'}
       if (answer === AMBIVALENT) return {kind: 'ambivalent'}
       if (answer !== FOUND) throw new SystemCallError(`look for signatures on '${device}'`, errno || constants.errno.EIO)
@@ -53,21 +54,12 @@ function loadLibrary() {
     enablePartitions: library.func('int blkid_probe_enable_partitions(void *probe, int isWanted)'),
     enableSuperblocks: library.func('int blkid_probe_enable_superblocks(void *probe, int isWanted)'),
     free: library.func('void blkid_free_probe(void *probe)'),
-    open: (device: string): Promise<bigint> =>
-      new Promise((resolve, reject) => {
-        open.async(device, (error: Error | null, handle: bigint | null) => {
-          if (error) reject(error)
-          else if (handle === null) reject(new SystemCallError(`look for signatures on '${device}'`, koffi.errno()))
-          else resolve(handle)
-        })
-      }),
-    probe: (handle: bigint): Promise<{readonly answer: number; readonly errno: number}> =>
-      new Promise((resolve, reject) => {
-        probe.async(handle, (error: Error | null, answer: number) => {
-          if (error) reject(error)
-          else resolve({answer, errno: koffi.errno()})
-        })
-      }),
+    async open(device: string): Promise<bigint> {
+      const {value, errno} = await callOnThread<bigint | null>(open, device)
+      if (value === null) throw new SystemCallError(`look for signatures on '${device}'`, errno)
+      return value
+    },
+    probe: (handle: bigint): Promise<Returned<number>> => callOnThread<number>(probe, handle),
     lookUp(handle: bigint, name: string): string | null {
       const value: [string | null] = [null]
       return lookUp(handle, name, value, null) === 0 ? value[0] : null
