@@ -61,7 +61,7 @@ async function whyNot(
     return `Machine '${machine.name}' does not come up`
   const end = machine.isRunning ? null : await over
   switch (end) {
-  case 'gone': return `Machine '${machine.name}' was killed while it was starting`
+  case 'gone': return `Machine '${machine.name}' was killed while it was starting, by ${machine.killer ?? 'whom is not known'}`
   case 'rebooted': return `The kernel of '${machine.name}' restarted the machine`
   case 'powered-off': return `Machine '${machine.name}' switched itself off while it was starting`
   case null: return `Machine '${machine.name}' does not come up: ${messageOf(thrown)}`

@@ -11,7 +11,7 @@ import {MachineError, messageOf, SilenceError, UsageError} from './errors.js'
 import type {Figures} from './figures.js'
 import {lock, type FileLock} from './lock.js'
 import type {Network} from './network.js'
-import {isAlive, startQemu, pressKeys, typeText, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
+import {isAlive, lastKiller, startQemu, pressKeys, typeText, unplugDisk, waitForEnd, type ProcessIdentity, type QemuEnd} from './qemu.js'
 
 const AGENT_PATIENCE_MS = 20_000
 const LOCK_PATIENCE_MS = 5_000
@@ -61,6 +61,11 @@ export class Machine {
 
   get consoleLog(): string {
     return join(this.directory, 'console.log')
+  }
+
+  /** The signal that ended its last QEMU, for words about a machine that is gone; null when nobody here saw one. */
+  get killer(): string | null {
+    return lastKiller(this.#qemuLog)
   }
 
   get exists(): boolean {
@@ -113,7 +118,7 @@ export class Machine {
       ...options,
       consoleLog: this.consoleLog,
       consoleInput: this.#consoleInput,
-      qemuLog: join(this.directory, 'qemu.log'),
+      qemuLog: this.#qemuLog,
       monitor: this.#monitor,
       agentPorts: this.#agentPorts
     })
@@ -189,6 +194,10 @@ export class Machine {
   wipe(): void {
     this.removeSockets()
     rmSync(this.directory, {recursive: true, force: true})
+  }
+
+  get #qemuLog(): string {
+    return join(this.directory, 'qemu.log')
   }
 
   get #stateFile(): string {

@@ -1,6 +1,6 @@
 // Starts QEMU for a machine and tells how it ended.
 import {spawn, type ChildProcess} from 'node:child_process'
-import {closeSync, openSync, readFileSync} from 'node:fs'
+import {closeSync, openSync, readFileSync, writeSync} from 'node:fs'
 import {connect, type Socket} from 'node:net'
 import {setTimeout as delay} from 'node:timers/promises'
 import type {Disk} from './disks.js'
@@ -42,10 +42,12 @@ export async function startQemu(request: QemuRequest): Promise<ProcessIdentity> 
     ? ['setpriv', ['--pdeathsig', 'SIGKILL', 'qemu-system-x86_64', ...args]] as const
     : ['qemu-system-x86_64', args] as const
   const child = spawn(command, words, {stdio: ['ignore', log, log], detached: true})
-  closeSync(log)
   const started = new AbortController()
   try {
     await Promise.race([failureOf(child, command, request.qemuLog), answering(request.monitor, started.signal)])
+  } catch (thrown) {
+    closeSync(log)
+    throw thrown
   } finally {
     started.abort()
     child.removeAllListeners()
@@ -53,8 +55,22 @@ export async function startQemu(request: QemuRequest): Promise<ProcessIdentity> 
       // Whoever asks for the machine later sees that it is gone.
     })
   }
+  child.on('exit', (_, killer) => {
+    // QEMU itself says nothing when it crashes. The file may have gone with its machine, the descriptor has not.
+    if (killer !== null)
+      writeSync(log, `${ENDED_BY} ${killer}\n`)
+    closeSync(log)
+  })
   child.unref()
   return identify(child.pid ?? 0)
+}
+
+const ENDED_BY = 'QEMU was ended by'
+
+/** The signal that ended the last QEMU of that log, such as SIGSEGV when it crashed; null when none is known. */
+export function lastKiller(qemuLog: string): string | null {
+  const lastLine = readFileSync(qemuLog, 'utf8').trimEnd().split('\n').at(-1) ?? ''
+  return lastLine.startsWith(ENDED_BY) ? lastLine.slice(ENDED_BY.length + 1) : null
 }
 
 async function failureOf(child: ChildProcess, command: string, qemuLog: string): Promise<never> {

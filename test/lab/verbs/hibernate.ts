@@ -82,7 +82,7 @@ export async function askAndWait(machine: Machine, argv: readonly string[], unit
   try {
     const ended = machine.ended(AbortSignal.any([patience, over.signal]))
     const first = await Promise.race([
-      ended.then(end => end === 'powered-off' ? null : `The machine ended otherwise than by switching itself off: ${end}`),
+      ended.then(end => end === 'powered-off' ? null : `The machine ended otherwise than by switching itself off: ${end === 'gone' ? `killed by ${machine.killer ?? 'whom is not known'}` : end}`),
       refused.then(async text => `${text}: ${await journalSince(machine, before.trim())}`)
     ])
     ended.catch(() => undefined)
