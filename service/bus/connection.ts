@@ -144,7 +144,7 @@ export class BusConnection {
 
   replyError(call: Incoming, errorName: string, text: string): void {
     if ((call.flags & NO_REPLY_EXPECTED) !== 0) return
-    const message = {type: ERROR, replySerial: call.serial, destination: call.sender, errorName, signature: 's', body: [text]}
+    const message = {type: ERROR, replySerial: call.serial, destination: call.sender, errorName, signature: 's', body: [text.replaceAll('\0', '?')]}
     this.#send(new Message({serial: this.#nextSerial(), ...message}))
   }
 

@@ -206,7 +206,7 @@ export class ManagerObject {
       Progress: new Variant(types.get('Progress') ?? 'd', values.Progress),
       TimeLeftUSec: new Variant(types.get('TimeLeftUSec') ?? 't', values.TimeLeftUSec ?? UNKNOWN_USEC),
       ImageBytes: new Variant(types.get('ImageBytes') ?? 't', BigInt(values.ImageBytes)),
-      LastResult: new Variant(types.get('LastResult') ?? 's', values.LastResult),
+      LastResult: new Variant(types.get('LastResult') ?? 's', values.LastResult.replaceAll('\0', '?')),
       LastOutcome: new Variant(types.get('LastOutcome') ?? 's', values.LastOutcome),
       LastFigures: new Variant(types.get('LastFigures') ?? 'a{sv}', figureVariants(values.LastFigures)),
     }

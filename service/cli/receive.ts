@@ -3,6 +3,7 @@ import {statSync} from 'node:fs'
 import path from 'node:path'
 import {readTlsFiles, type TlsFiles} from '../edge/tls-files.js'
 import {openServiceManager} from '../edge/notify.js'
+import {printable} from '../edge/printable.js'
 import {causeText, StoreError, UsageError} from '../errors.js'
 import {loadDigest} from '../image/digest.js'
 import {IMAGE_SUFFIX, ImageStore} from '../receive/image-store.js'
@@ -49,7 +50,7 @@ async function list(given: Arguments, surroundings: Surroundings): Promise<numbe
 function describe(name: string, image: ListedImage): string {
   if (!image.isWhole) return `${name.padEnd(20)} ${image.fault}`
   const {created, storedBytes, hostname, kernel, imageId} = image
-  return `${name.padEnd(20)} ${created} ${`${Math.ceil(storedBytes / 2 ** 20)} MiB`.padStart(10)} ${hostname} ${kernel} ${imageId}`
+  return `${name.padEnd(20)} ${created} ${`${Math.ceil(storedBytes / 2 ** 20)} MiB`.padStart(10)} ${printable(hostname)} ${printable(kernel)} ${imageId}`
 }
 
 function parseListen(text: string | undefined): {readonly host: string; readonly port: number} {

@@ -1,5 +1,5 @@
 import {constants} from 'node:fs'
-import {open} from 'node:fs/promises'
+import {open, type FileHandle} from 'node:fs/promises'
 import type {Files} from './files.js'
 
 /** What lies in memory or on other files has no cache of its own. */
@@ -18,12 +18,23 @@ export async function syncDisks(files: Files): Promise<void> {
 }
 
 async function syncDevice(path: string): Promise<void> {
-  const device = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => null)
-  // Nobody can have written to what cannot be opened: a drive without a medium, a device that has just gone.
+  const device = await openUnlessGone(path)
   if (device === null) return
   try {
     await device.sync()
   } finally {
     await device.close()
+  }
+}
+
+/** Nobody can have written to a drive without a medium; a device that has just gone has nothing any more. */
+const GONE_CODES: readonly unknown[] = ['ENOENT', 'ENXIO', 'ENODEV', 'ENOMEDIUM']
+
+async function openUnlessGone(path: string): Promise<FileHandle | null> {
+  try {
+    return await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && GONE_CODES.includes(error.code)) return null
+    throw error
   }
 }

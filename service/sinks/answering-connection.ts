@@ -1,4 +1,5 @@
 import type {Duplex} from 'node:stream'
+import {printable} from '../edge/printable.js'
 import {StreamOutput} from '../edge/stream-output.js'
 import type {TargetConnection} from './stream-target.js'
 
@@ -66,6 +67,6 @@ export class AnsweringConnection implements TargetConnection {
   }
 
   #reasonOf(answer: string): Error {
-    return new Error(answer.startsWith(FAILED) ? answer.slice(FAILED.length) : this.#gone)
+    return new Error(answer.startsWith(FAILED) ? printable(answer.slice(FAILED.length)) : this.#gone)
   }
 }

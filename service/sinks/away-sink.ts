@@ -1,3 +1,4 @@
+import {once} from 'node:events'
 import type {Digest} from '../image/digest.js'
 import type {Lines} from '../image/records.js'
 import type {ImageState} from '../image/superblock.js'
@@ -68,7 +69,7 @@ export class AwaySink implements ImageSink, CowSpace {
     try {
       const leave = await spare.beginAway(imageId)
       const stream = new StreamSession({output: connection, digest, opening: {imageId, streamBytes: 0}, name: target.name})
-      return new AwaySession({stream, connection, leave, ...this.#parts})
+      return new AwaySession({stream, connection, leave, signal, ...this.#parts})
     } catch (error) {
       await connection[Symbol.asyncDispose]()
       throw error
@@ -78,11 +79,18 @@ export class AwaySink implements ImageSink, CowSpace {
 
 const NEVER = new AbortController().signal
 
+/** A disk that does not answer is left alone with what it was asked for. */
+async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  await Promise.race([work, once(signal, 'abort').then(() => signal.throwIfAborted())])
+}
+
 interface AwaySessionParts extends Pick<AwaySinkParts, 'target' | 'settle' | 'grantsResume'> {
   readonly stream: StreamSession
   readonly connection: TargetConnection
   /** On the spare device. */
   readonly leave: ImageSession
+  readonly signal: AbortSignal
 }
 
 class AwaySession implements ImageSession {
@@ -109,12 +117,12 @@ class AwaySession implements ImageSession {
   }
 
   async complete(image: CompletedImage): Promise<void> {
-    const {stream, connection, target, leave, settle, grantsResume} = this.#parts
+    const {stream, connection, target, leave, signal, settle, grantsResume} = this.#parts
     const dated = {createdUnixSeconds: Math.floor(Date.now() / 1000), ...image}
     await stream.complete(dated)
     await attempt('write the image to', target.name, () => connection.finish())
     if (!grantsResume) return
-    await attempt('bring the image onto the disks behind', target.name, settle)
+    await attempt('bring the image onto the disks behind', target.name, () => untilAborted(settle(), signal))
     await leave.complete(dated)
   }
 

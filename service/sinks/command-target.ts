@@ -3,6 +3,7 @@ import {once} from 'node:events'
 import type {Writable} from 'node:stream'
 import {setTimeout as delay} from 'node:timers/promises'
 import type {CommandLine} from '../configuration/target.js'
+import {printable} from '../edge/printable.js'
 import {StreamOutput} from '../edge/stream-output.js'
 import {SinkError} from '../errors.js'
 import type {StreamTarget, TargetConnection} from './stream-target.js'
@@ -96,8 +97,11 @@ class CommandConnection implements TargetConnection {
 
   /** Null when it ended well, else why not. */
   async #watch(): Promise<string | null> {
-    const [code, signal]: readonly unknown[] = await once(this.#child, 'close')
+    const closed = new Promise<void>((resolve) => void this.#child.once('close', () => resolve()))
+    const [code, signal]: readonly unknown[] = await once(this.#child, 'exit')
     this.#isOver = true
+    // Its last words may still be on their way; what it has left behind may hold their pipe for ever.
+    await Promise.race([closed, delay(LAST_WORDS_MS, null, {ref: false})])
     if (code === 0) return null
     return this.#describe(code, signal)
   }
@@ -105,7 +109,7 @@ class CommandConnection implements TargetConnection {
   #describe(code: unknown, signal: unknown): string {
     const last = this.#words.trim().split('\n').at(-1) ?? ''
     const end = code === null ? `it was ended by ${String(signal)}` : `it ended with ${String(code)}`
-    return last === '' ? end : `${end}: ${last}`
+    return last === '' ? end : `${end}: ${printable(last)}`
   }
 
   #kill(reason: Error): void {

@@ -2,7 +2,9 @@ import {once} from 'node:events'
 import {connect as connectTcp, type Socket} from 'node:net'
 import {connect as connectTls} from 'node:tls'
 import type {ServerAddress} from '../configuration/target.js'
+import {eitherOf} from '../edge/either-signal.js'
 import type {Files} from '../edge/files.js'
+import {printable} from '../edge/printable.js'
 import type {TlsFiles} from '../edge/tls-files.js'
 import {causeText, PermafrostError, SinkError, TargetError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
@@ -44,12 +46,12 @@ export function serverTarget(parts: ServerTargetParts): StreamTarget {
       }
     },
     async open(signal, imageId): Promise<TargetConnection> {
-      const either = AbortSignal.any([signal, AbortSignal.timeout(parts.patienceMs)])
+      using either = eitherOf([signal, AbortSignal.timeout(parts.patienceMs)])
       try {
-        const {socket} = await begin(parts, {kind: 'store', imageId}, either)
+        const {socket} = await begin(parts, {kind: 'store', imageId}, either.signal)
         return connectionOf(socket, signal, parts)
       } catch (cause) {
-        throw new SinkError('send the image to', text, {cause: new Error(reasonOf(cause, either, parts), {cause})})
+        throw new SinkError('send the image to', text, {cause: new Error(reasonOf(cause, either.signal, parts), {cause})})
       }
     },
   }
@@ -142,27 +144,31 @@ function connect({address, readTls}: ServerTargetParts): Socket {
   return socket
 }
 
+const LINE_END = '\n'
+
 /** Throws what the server said unless it is ready, or that it went without a word. */
 async function readLine(socket: Socket): Promise<string> {
   const line = await hearLine(socket)
   if (socket.errored instanceof Error) throw socket.errored
   if (line === '') throw new Error('it closed the connection without an answer')
-  if (line.startsWith(`${ANSWERS.failed} `)) throw new Error(line.slice(ANSWERS.failed.length + 1))
+  if (line.startsWith(`${ANSWERS.failed} `)) throw new Error(printable(line.slice(ANSWERS.failed.length + 1)))
   if (!line.startsWith(`${ANSWERS.ready} `)) throw new Error('what answers there is no server of images')
   return line
 }
 
-/** '' when the other side goes without one. The socket is paused then. */
+/** '' when the other side goes without one. The socket is paused then; what came behind the line is still to be read from it. */
 function hearLine(socket: Socket): Promise<string> {
   return new Promise((resolve) => {
-    let heard = ''
+    let heard: Buffer = Buffer.alloc(0)
     const settle = (): void => {
       socket.pause().off('data', hear).off('end', settle).off('close', settle)
-      resolve(heard.split('\n')[0] ?? '')
+      const end = heard.includes(LINE_END) ? heard.indexOf(LINE_END) : heard.length
+      if (end + 1 < heard.length) socket.unshift(heard.subarray(end + 1))
+      resolve(heard.toString('utf8', 0, end))
     }
     const hear = (piece: Buffer): void => {
-      heard += piece.toString('utf8')
-      if (heard.includes('\n') || heard.length > ANSWER_BYTES_MAXIMUM) settle()
+      heard = Buffer.concat([heard, piece])
+      if (heard.includes(LINE_END) || heard.length > ANSWER_BYTES_MAXIMUM) settle()
     }
     socket.on('data', hear).on('end', settle).on('close', settle)
   })

@@ -1,4 +1,5 @@
 import type {PreparedFileSystem} from '../dm/prepare.js'
+import {eitherOf} from '../edge/either-signal.js'
 import type {Log} from '../edge/journal.js'
 import {causeText, FailedError, PermafrostError} from '../errors.js'
 import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
@@ -95,6 +96,9 @@ function reportEnd(log: Log, outcome: HibernateOutcome): void {
 }
 
 class HibernateAttempt extends Attempt<HibernateRequest> {
+  /** Aborted with the watch over the slices, which begins later than the session with the target. */
+  readonly #watched = new AbortController()
+
   /** Returns in the resumed system only. */
   async prepareAndGo(): Promise<Figures> {
     const {onState, signal} = this.request
@@ -104,7 +108,8 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     const fileSystems = await prepareFileSystems(this.machine)
     faults.hit('tables-loaded')
     signal.throwIfAborted()
-    await using session = await sink.begin({signal})
+    using stop = eitherOf([signal, this.#watched.signal])
+    await using session = await sink.begin({signal: stop.signal})
     return await this.#goWhileFrozen(fileSystems, session, startedMs)
   }
 
@@ -125,7 +130,8 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     } catch (error) {
       this.request.onState('rolling-back')
       await leaveSnapshot(this.machine)
-      throw error
+      const {aborted, reason} = this.#watched.signal
+      throw aborted ? reason : error
     } finally {
       frozen?.thaw()
     }
@@ -152,6 +158,7 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     await using image = new SnapshotImage(syscalls, imageFd)
     await using watch = watchSlices({dm, fileSystems, signal: this.request.signal})
     const {signal} = watch
+    signal.addEventListener('abort', () => this.#watched.abort(signal.reason))
     faults.hit('snapshot-taken')
     this.checkLoadable()
     onState('saving')

@@ -1,4 +1,5 @@
 import type {PreparedFileSystem} from '../dm/prepare.js'
+import {eitherOf} from '../edge/either-signal.js'
 import {SnapshotImage, type FrozenProcesses} from '../kernel-api/freezer.js'
 import type {Machine} from '../machine.js'
 import type {ImageSession} from '../sinks/sink.js'
@@ -75,7 +76,8 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     faults.hit('tables-loaded')
     signal.throwIfAborted()
     await using watch = new RoomWatch(this.machine)
-    const either = AbortSignal.any([signal, watch.signal])
+    using stop = eitherOf([signal, watch.signal])
+    const either = stop.signal
     await using session = await sink.begin({signal: either})
     try {
       faults.hit('image-begun')

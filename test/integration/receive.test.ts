@@ -155,6 +155,14 @@ test('a server that does not say that it has kept the image is not believed', as
   }
 })
 
+test('a server that gives up in the same breath as it was ready is heard', async (t) => {
+  const hasty = await listen(t, createServer((caller) => {
+    caller.on('error', () => undefined)
+    caller.once('data', () => void caller.resume().write('ready 1000000\nfailed another one is coming\n'))
+  }))
+  await t.throwsAsync(sendImage(targetAt(hasty), newId()), {message: /another one is coming/})
+})
+
 test('an abort ends a connection at once', async (t) => {
   const {directory, port} = await start(t)
   const controller = new AbortController()

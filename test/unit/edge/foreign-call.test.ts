@@ -1,11 +1,10 @@
 import {pbkdf2} from 'node:crypto'
 import {setImmediate} from 'node:timers/promises'
 import {promisify} from 'node:util'
-import {setFlagsFromString} from 'node:v8'
-import {runInNewContext} from 'node:vm'
 import test from 'ava'
 import {loadDigest} from '../../../service/image/digest.js'
 import {loadLz4} from '../../../service/image/lz4.js'
+import {collectGarbage} from '../fakes/garbage.js'
 
 const BYTES = 2 ** 20
 /** Of libuv: docs.libuv.org, "Thread pool work scheduling". */
@@ -70,10 +69,4 @@ function follow(begin: () => Begun) {
     memory: buffers.map(({buffer}) => new WeakRef(buffer)),
     ended: ended.finally(() => { isPending = false })
   }
-}
-
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  collect()
 }

@@ -5,7 +5,7 @@ import path from 'node:path'
 import test, {type ExecutionContext} from 'ava'
 import {openFiles} from '../../../service/edge/files.js'
 import {parseFaults} from '../../../service/edge/faults.js'
-import {AbortedError, SinkError} from '../../../service/errors.js'
+import {AbortedError, CowFullError, SinkError} from '../../../service/errors.js'
 import {decodeHeader} from '../../../service/image/header.js'
 import {readHeaderBytes} from '../../../service/image/read.js'
 import {decodeSuperblock} from '../../../service/image/superblock.js'
@@ -179,6 +179,44 @@ test('an abort while a command takes the image ends it', async (t) => {
   await assertAsBefore(t, fake)
 })
 
+test('a slice without room ends a target that takes nothing', async (t) => {
+  const fake = await machineWith(t, command('sleep 1000', PATIENCE_MS))
+  const request = recordingRequest()
+  const onState = (state: Parameters<typeof request.onState>[0]): void => {
+    if (state === 'saving') fake.dm.statuses = ['Overflow']
+  }
+  const startedMs = performance.now()
+  const outcome = await hibernate({...request, onState}, fake.machine)
+  t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof CowFullError)
+  t.true(performance.now() - startedMs < PATIENCE_MS)
+  await assertAsBefore(t, fake)
+})
+
+test('a disk that does not answer keeps nobody from aborting', async (t) => {
+  const fake = await machineWith(t, command('cat > /dev/null'), {}, async () => {
+    controller.abort(new AbortedError())
+    await new Promise(() => undefined)
+  })
+  const controller = new AbortController()
+  const outcome = await hibernate(recordingRequest(controller.signal), fake.machine)
+  t.true(outcome.kind === 'rolled-back' && outcome.cause instanceof AbortedError)
+  await assertAsBefore(t, fake)
+})
+
+test('what a command leaves behind is not waited for', async (t) => {
+  const directory = temporary(t)
+  t.teardown(() => process.kill(Number(readFileSync(path.join(directory, 'pid'), 'utf8'))))
+  const fake = await machineWith(t, command(`sleep 1000 < /dev/null & echo $! > '${directory}/pid'; cat > /dev/null`))
+  await hibernate(recordingRequest(), fake.machine)
+  t.is(fake.kernel.poweredOff, 1)
+})
+
+test('what a command says is fit for a terminal and the bus', async (t) => {
+  const fake = await machineWith(t, command("cat > /dev/null; printf 'no\\000room\\033[2J' >&2; exit 1"))
+  const outcome = await hibernate(recordingRequest(), fake.machine)
+  t.regex(outcome.kind === 'rolled-back' ? outcome.cause.message : '', /: no\?room\?\[2J$/)
+})
+
 function command(script: string, patienceMs = 20_000): StreamTarget {
   return commandTarget({kind: 'command', text: `command:${script}`, command: script}, patienceMs)
 }
@@ -198,9 +236,9 @@ async function startServer(t: ExecutionContext) {
   return {directory, port, receiver, target}
 }
 
-async function machineWith(t: ExecutionContext, target: StreamTarget, options: FakeMachineOptions = {}): Promise<FakeMachine> {
+async function machineWith(t: ExecutionContext, target: StreamTarget, options: FakeMachineOptions = {}, settle = async (): Promise<void> => {}): Promise<FakeMachine> {
   const fake = await fakeMachine(t, options)
-  const sink = new AwaySink({spare: fake.spare, target, digest: fake.machine.digest, grantsResume: true, settle: async () => {}})
+  const sink = new AwaySink({spare: fake.spare, target, digest: fake.machine.digest, grantsResume: true, settle})
   return {...fake, machine: {...fake.machine, sink, cow: sink, target}}
 }
 
