@@ -58,10 +58,13 @@ export function decodeHeader(bytes: Buffer, where: string): ImageHeader {
       if (type >= OPTIONAL) continue
       throw new ImageError(where, `record type ${type} of the header is unknown`)
     }
-    payloads.set(type, [...(payloads.get(type) ?? []), payload])
+    const alike = payloads.get(type) ?? []
+    // As soon as there are too many: who sends a header may send millions.
+    if (type === TYPE_FILESYSTEM && alike.length === FILESYSTEMS_MAXIMUM) throw new ImageError(where, 'the header has too many file systems')
+    if (type !== TYPE_FILESYSTEM && alike.length > 0) throw new ImageError(where, `the header has not exactly one record of type ${type}`)
+    payloads.set(type, [...alike, payload])
   }
   const fileSystems = payloads.get(TYPE_FILESYSTEM) ?? []
-  if (fileSystems.length > FILESYSTEMS_MAXIMUM) throw new ImageError(where, 'the header has too many file systems')
   return {
     kernel: decodeKernel(takeOnly(payloads, TYPE_KERNEL, where), where),
     chunks: decodeChunks(takeOnly(payloads, TYPE_CHUNKS, where), where),
@@ -98,10 +101,8 @@ function* splitRecords(bytes: Buffer, where: string): Generator<{type: number; p
 }
 
 function takeOnly(payloads: ReadonlyMap<number, readonly Buffer[]>, type: number, where: string): Buffer {
-  const [payload, ...more] = payloads.get(type) ?? []
-  if (payload === undefined || more.length > 0) {
-    throw new ImageError(where, `the header has not exactly one record of type ${type}`)
-  }
+  const [payload] = payloads.get(type) ?? []
+  if (payload === undefined) throw new ImageError(where, `the header has not exactly one record of type ${type}`)
   return payload
 }
 

@@ -142,6 +142,14 @@ test('a header with two kernels is refused', (t) => {
   t.throws(() => decodeHeader(Buffer.concat([encodeHeader(example), kernel]), 'x'), {message: /exactly one record/})
 })
 
+test('a header of millions of file systems is refused as soon as there are too many', (t) => {
+  const empty = Buffer.alloc(8)
+  empty.writeUInt32LE(3, 0)
+  const startedMs = performance.now()
+  t.throws(() => decodeHeader(Buffer.alloc(2 ** 24).fill(empty), 'x'), {message: /too many file systems/})
+  t.true(performance.now() - startedMs < 10_000)
+})
+
 const wrongChunks: readonly (readonly [string, number, number, RegExp])[] = [
   ['an unknown codec', 28, 2, /codec of chunk 0/],
   ['an unknown section', 24, 1, /section of chunk 0/],
