@@ -122,7 +122,8 @@ static int check_stream(int fd, const char *from,
 			const struct header *header, struct reason *why)
 {
 	struct stream stream;
-	int result = stream_begin(&stream, fd, from, why);
+	int result = stream_begin(&stream, fd, from, STREAM_ANY_PATIENCE,
+				  why);
 
 	if (!result && memcmp(stream.image_id, superblock->image_id,
 			      sizeof(stream.image_id)))

@@ -23,7 +23,7 @@ enum exit_status {
 #define WAIT_SECONDS_MAX 3600U
 
 static const char usage[] =
-	"Usage: permafrost-loader resume [--early] [--device DEVICE] [--from FILE|- | --from-server]\n"
+	"Usage: permafrost-loader resume [--early] [--device DEVICE] [--from FILE|- | --from-program PROGRAM | --from-server]\n"
 	"       permafrost-loader awaits\n"
 	"       permafrost-loader merge [--wait SECONDS] [--device DEVICE]\n"
 	"       permafrost-loader wrap DEVICE...\n"
@@ -32,9 +32,11 @@ static const char usage[] =
 	"resume   Finds a valid image, checks it and continues it. Returns 0 when there\n"
 	"         is none or it is refused, and the ordinary boot goes on. --early leaves\n"
 	"         everything to a later call unless all that it needs is there already.\n"
-	"         --from continues one that comes as a stream, --from-server one that the\n"
-	"         spare device says to be on a server; 1 when it was refused.\n"
-	"awaits   0 when the image of a spare device went elsewhere as a stream.\n"
+	"         --from continues one that comes as a stream, --from-program one that a\n"
+	"         program writes, --from-server one that the spare device says to be on a\n"
+	"         server; 1 when it was refused.\n"
+	"awaits   0 when the image of a spare device went elsewhere as a stream and may\n"
+	"         be resumed.\n"
 	"merge    Writes back what a power cut kept from being written back when a\n"
 	"         hibernation was rolled back; 1 when not all of it could be.\n"
 	"wrap     Puts a device-mapper device over each block device and prints the paths\n"
@@ -53,7 +55,7 @@ static int print_usage(FILE *to, enum exit_status status)
 
 static int run_resume(int count, char *const arguments[])
 {
-	const char *device = NULL, *from = NULL;
+	const char *device = NULL, *from = NULL, *program = NULL;
 	bool is_early = false, is_fetching = false;
 
 	for (; count; count--, arguments++) {
@@ -67,15 +69,21 @@ static int run_resume(int count, char *const arguments[])
 		} else if (count > 1 && !strcmp(arguments[0], "--from")) {
 			from = *++arguments;
 			count--;
+		} else if (count > 1 &&
+			   !strcmp(arguments[0], "--from-program")) {
+			program = *++arguments;
+			count--;
 		} else {
 			return print_usage(stderr, EXIT_USAGE);
 		}
 	}
-	if ((from || is_fetching) && (device || is_early))
+	if ((from || program || is_fetching) && (device || is_early))
 		return print_usage(stderr, EXIT_USAGE);
 	say_to_kernel_log();
 	if (is_fetching)
 		return resume_from_server() ? EXIT_NOT_ALL : EXIT_GO_ON;
+	if (program)
+		return resume_from_program(program) ? EXIT_NOT_ALL : EXIT_GO_ON;
 	if (from)
 		return resume_from(from) ? EXIT_NOT_ALL : EXIT_GO_ON;
 	resume(device, is_early);

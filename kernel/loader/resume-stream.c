@@ -17,6 +17,7 @@
 #include "clock.h"
 #include "devices.h"
 #include "network.h"
+#include "program.h"
 #include "regions.h"
 #include "restore.h"
 #include "resume.h"
@@ -29,6 +30,9 @@
 #include <unistd.h>
 
 #define DEVICE_WAIT_SECONDS 10U
+
+/* A network may take long to come up, a person to type a passphrase. */
+#define PROGRAM_PATIENCE_MS 120000
 
 /* What the devices say of one image, or of any when there is no stream yet. */
 struct search {
@@ -54,6 +58,10 @@ static void look_at(void *context, const char *path)
 		       sizeof(search->other_state));
 		return;
 	}
+	/* Of several that went elsewhere the last one was this machine's. */
+	if (search->path[0] && superblock.created_unix_seconds <
+				search->superblock.created_unix_seconds)
+		return;
 	search->superblock = superblock;
 	snprintf(search->path, sizeof(search->path), "%s", path);
 }
@@ -62,6 +70,8 @@ bool resume_awaits_stream(void)
 {
 	struct search search = { 0 };
 
+	if (resume_is_forbidden())
+		return false;
 	devices_scan(look_at, &search);
 	return search.path[0];
 }
@@ -148,6 +158,13 @@ static int resume_stream(const struct stream *stream, struct reason *why)
 	return result;
 }
 
+static bool is_forbidden(void)
+{
+	if (resume_is_forbidden())
+		say("not resuming: 'noresume' on the kernel command line");
+	return resume_is_forbidden();
+}
+
 int resume_from(const char *source)
 {
 	const bool is_standard_input = !strcmp(source, "-");
@@ -155,20 +172,36 @@ int resume_from(const char *source)
 	struct reason why;
 	int fd = STDIN_FILENO;
 
-	if (resume_is_forbidden()) {
-		say("not resuming: 'noresume' on the kernel command line");
+	if (is_forbidden())
 		return -1;
-	}
 	if (!is_standard_input)
 		fd = open(source, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		refuse(&why, "cannot open '%s': %s", source, strerror(errno));
 	else if (!stream_begin(&stream, fd,
 			       is_standard_input ? "standard input" : source,
-			       &why))
+			       STREAM_ANY_PATIENCE, &why))
 		resume_stream(&stream, &why);
 	if (fd > STDIN_FILENO)
 		close(fd);
+	say("not resuming: %s", why.text);
+	return -1;
+}
+
+int resume_from_program(const char *path)
+{
+	struct program program;
+	struct stream stream;
+	struct reason why;
+
+	if (is_forbidden())
+		return -1;
+	if (!program_start(&program, path, &why)) {
+		if (!stream_begin(&stream, program.fd, path,
+				  PROGRAM_PATIENCE_MS, &why))
+			resume_stream(&stream, &why);
+		program_stop(&program);
+	}
 	say("not resuming: %s", why.text);
 	return -1;
 }
@@ -211,7 +244,8 @@ static int fetch_and_resume(const struct way_back *way,
 	if (network_up(&network, way, why))
 		return -1;
 	if (!server_open(&server, way, search->superblock.image_id, why)) {
-		if (!stream_begin(&stream, server.fd, way->target, why))
+		if (!stream_begin(&stream, server.fd, way->target,
+				  STREAM_ANY_PATIENCE, why))
 			resume_stream(&stream, why);
 		server_close(&server);
 	}
@@ -226,10 +260,8 @@ int resume_from_server(void)
 	struct reason why;
 	int result;
 
-	if (resume_is_forbidden()) {
-		say("not resuming: 'noresume' on the kernel command line");
+	if (is_forbidden())
 		return -1;
-	}
 	result = find_server(&search, &way, &why);
 	if (result > 0)
 		return -1;

@@ -12,12 +12,18 @@
 int resume_from(const char *source);
 
 /*
+ * Resumes what a program writes to its standard output. Returns as resume_from()
+ * does, after the program has ended or been ended.
+ */
+int resume_from_program(const char *path);
+
+/*
  * Fetches the image from the server that the spare device names and resumes it.
  * Returns as resume_from() does, without a word where no server is named.
  */
 int resume_from_server(void);
 
-/* Is there a spare device whose image went elsewhere as a stream? */
+/* Is there a spare device whose image went elsewhere as a stream, and may be resumed? */
 bool resume_awaits_stream(void);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <lz4.h>
+#include <poll.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -50,12 +51,23 @@ struct run {
 	XXH64_state_t *frame_digest;
 };
 
+static bool is_silent(const struct stream *stream)
+{
+	struct pollfd waiting = { .fd = stream->fd, .events = POLLIN };
+
+	return poll(&waiting, 1, stream->patience_ms) == 0;
+}
+
 static int read_exactly(const struct stream *stream, u8 *to, size_t bytes,
 			struct reason *why)
 {
 	while (bytes) {
-		const ssize_t got = read(stream->fd, to, bytes);
+		ssize_t got;
 
+		if (is_silent(stream))
+			return refuse(why, "nothing came from '%s' for %d s",
+				      stream->name, stream->patience_ms / 1000);
+		got = read(stream->fd, to, bytes);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -89,7 +101,7 @@ static int refuse_opening(const u8 *opening, const char *name,
 }
 
 int stream_begin(struct stream *stream, int fd, const char *name,
-		 struct reason *why)
+		 int patience_ms, struct reason *why)
 {
 	static const char magic[16] = { 'P', 'e', 'r', 'm', 'a', 'f', 'r', 'o',
 					's', 't', 'S', 't', 'r', 'e', 'a', 'm' };
@@ -97,6 +109,7 @@ int stream_begin(struct stream *stream, int fd, const char *name,
 
 	stream->fd = fd;
 	stream->name = name;
+	stream->patience_ms = patience_ms;
 	if (read_exactly(stream, opening, sizeof(opening), why))
 		return -1;
 	if (memcmp(opening, magic, sizeof(magic)))
@@ -254,9 +267,14 @@ static int check_closing(struct run *run, const struct frame *header_frame,
 		return -1;
 	if (XXH64(run->part, SUPERBLOCK_BYTES, 0) != frame.digest)
 		return refuse(why, "the closing superblock of the stream has a wrong digest");
-	if (superblock_decode(run->part, run->stream->name, &closing, why) !=
-	    SUPERBLOCK_READ)
+	switch (superblock_decode(run->part, run->stream->name, &closing, why)) {
+	case SUPERBLOCK_READ:
+		break;
+	case SUPERBLOCK_NONE:
+		return refuse(why, "the stream ends with no superblock");
+	default:
 		return -1;
+	}
 	if (!superblock_is(&closing, STATE_VALID) ||
 	    memcmp(closing.image_id, ours->image_id, sizeof(ours->image_id)) ||
 	    closing.header_digest != ours->header_digest ||

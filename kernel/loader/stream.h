@@ -8,12 +8,16 @@
 struct stream {
 	int fd;
 	const char *name;
+	int patience_ms;	/* with its silence */
 	u8 image_id[16];
 };
 
+/* For who sees to it otherwise that nobody waits for ever, or is asked to. */
+#define STREAM_ANY_PATIENCE (-1)
+
 /* Reads the opening, which says of which image this is the stream. */
 int stream_begin(struct stream *stream, int fd, const char *name,
-		 struct reason *why);
+		 int patience_ms, struct reason *why);
 
 /*
  * Reads the rest and hands the chunks to consume, in order, each after the

@@ -173,7 +173,7 @@ static bool is_taken(int fd, const struct superblock *superblock,
 	struct stream stream;
 	struct reason why;
 
-	return !stream_begin(&stream, fd, "fuzz", &why) &&
+	return !stream_begin(&stream, fd, "fuzz", STREAM_ANY_PATIENCE, &why) &&
 	       !stream_run(&stream, superblock, header, consume, &digest, &why);
 }
 

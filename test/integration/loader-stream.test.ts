@@ -1,5 +1,6 @@
 import {createHash, randomBytes} from 'node:crypto'
-import {truncateSync, unlinkSync} from 'node:fs'
+import {chmodSync, existsSync, readFileSync, truncateSync, unlinkSync, writeFileSync} from 'node:fs'
+import {setTimeout as delay} from 'node:timers/promises'
 import test from 'ava'
 import fc from 'fast-check'
 import {alignUp} from '../../service/edge/aligned.js'
@@ -53,6 +54,26 @@ withLoader('refuses what is no stream, and says so', async t => {
   const words = Buffer.from(`IP-Config: eth0 complete\n${'x'.repeat(100)}`)
   t.regex(String(loader.inspect(spare, ['--foreign', '--from', loader.write(words)]).refused), /is no image stream, it begins with 'IP-Config: eth0 complete'$/)
   t.regex(String(loader.inspect(spare, ['--foreign', '--from', loader.write(Buffer.alloc(0))]).refused), /ends before the image is complete/)
+})
+
+withLoader('ends a program that brings no stream, with all that it has started', async t => {
+  const [child, script] = [loader.write(Buffer.alloc(0)), loader.write(Buffer.from(''))]
+  writeFileSync(script, `#!/bin/sh\nsleep 1000 & echo $! > ${child}\nyes 'no image'\n`)
+  chmodSync(script, 0o755)
+  const {status, stderr} = loader.run(['resume', '--from-program', script])
+  t.is(status, 1)
+  t.regex(stderr, /is no image stream, it begins with 'no image'/)
+  const pid = readFileSync(child, 'utf8').trim()
+  t.regex(pid, /^\d+$/)
+  // A signal needs its time to reach all of them.
+  for (let count = 0; isRunning(pid) && count < 500; count++) await delay(10)
+  t.false(isRunning(pid))
+})
+
+withLoader('says why a program cannot be run', async t => {
+  const {status, stderr} = loader.run(['resume', '--from-program', '/nonexistent/program'])
+  t.is(status, 1)
+  t.regex(stderr, /cannot run '\/nonexistent\/program': No such file/)
 })
 
 withLoader('refuses a stream cut short anywhere, or with any bit wrong', async t => {
@@ -168,4 +189,9 @@ function recut(stream: Buffer, pieceBytes: number): Buffer {
     }
   }
   return Buffer.concat(parts)
+}
+
+/** A zombie is not. */
+function isRunning(pid: string): boolean {
+  return existsSync(`/proc/${pid}/stat`) && !/\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
 }
