@@ -2,12 +2,13 @@ import {type BigIntStats, readdirSync, readFileSync, statSync} from 'node:fs'
 import {setTimeout as delay} from 'node:timers/promises'
 
 /** A process, told from a later one of the same number by when it was started. */
-interface Consumer {
+export interface Consumer {
   readonly pid: number
   readonly startTime: string
 }
 
 const POLL_MS = 50
+const START_MS = 2000
 const STANDARD_OUTPUT = 1
 
 /**
@@ -36,6 +37,17 @@ export function findConsumers(pid = process.pid): readonly Consumer[] {
     }
   }
   return [...found.values()]
+}
+
+/** As findConsumers(), where a shell may still be starting the rest of a pipeline. */
+export async function awaitConsumers(): Promise<readonly Consumer[]> {
+  const deadlineMs = performance.now() + START_MS
+  let found = findConsumers()
+  while (found.length === 0 && performance.now() < deadlineMs) {
+    await delay(POLL_MS)
+    found = findConsumers()
+  }
+  return found
 }
 
 /** Polls, since only a parent is told of an end; a zombie has ended. */

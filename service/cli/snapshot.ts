@@ -2,14 +2,12 @@ import {fstatSync, fsyncSync, mkdirSync, mkdtempSync, rmSync} from 'node:fs'
 import {createServer, type Server, type Socket} from 'node:net'
 import path from 'node:path'
 import {THENS, type Then} from '../bus/interface.js'
-import {findBlockMounts} from '../dm/filesystems.js'
-import {deviceNumberOf, printDeviceNumber} from '../edge/device-number.js'
-import {openFiles} from '../edge/files.js'
 import {openStandardOutput} from '../edge/pipe.js'
 import {causeText, UsageError} from '../errors.js'
 import {FAILED, KEPT} from '../sinks/answering-connection.js'
-import {consumersEnded, findConsumers} from './consumers.js'
+import {awaitConsumers, consumersEnded, findConsumers} from './consumers.js'
 import {onInterrupt} from './interrupt.js'
+import {whyOutputIsLost, witnessPipe} from './lasting-output.js'
 import {type Arguments, demandRoot, EXIT_DONE, type Surroundings} from './verb.js'
 
 const RUNTIME_DIRECTORY = '/run/permafrost'
@@ -23,9 +21,9 @@ export async function snapshot({values}: Arguments, surroundings: Surroundings):
   demandRoot(surroundings, 'take a snapshot')
   if (values['to'] !== '-') throw new UsageError("Cannot take a snapshot: say where it goes, '--to -' for standard output")
   const then = parseThen(values['then'] ?? 'halt')
-  refuseUnfitOutput(then)
+  await refuseUnfitOutput(then)
   await using client = await surroundings.connect()
-  using doorway = await openDoorway(process.env['PERMAFROST_RUNTIME_DIRECTORY'] ?? RUNTIME_DIRECTORY, carry)
+  using doorway = await openDoorway(process.env['PERMAFROST_RUNTIME_DIRECTORY'] ?? RUNTIME_DIRECTORY, (caller) => carry(caller, then))
   using _aborting = onInterrupt(() => void client.abort().catch(() => undefined))
   await client.snapshot({socket: doorway.socket, then})
   return EXIT_DONE
@@ -37,14 +35,12 @@ function parseThen(text: string): Then {
   return then
 }
 
-function refuseUnfitOutput(then: Then): void {
+async function refuseUnfitOutput(then: Then): Promise<void> {
   const status = fstatSync(STANDARD_OUTPUT)
   if (status.isCharacterDevice()) throw new UsageError('Cannot write an image to a terminal or another character device: redirect it, or pipe it through a command')
-  if (then !== 'halt' || !status.isFile()) return
-  const device = printDeviceNumber(deviceNumberOf(status.dev))
-  const mount = findBlockMounts(openFiles()).find(({number}) => printDeviceNumber(number) === device)
-  if (mount === undefined) return
-  throw new UsageError(`Cannot keep an image in a file below '${mount.mountPoint}': what is written there after the snapshot goes with the power; write it to a device, another machine, or '--then merge'`)
+  if (then !== 'halt') return
+  const why = whyOutputIsLost(status.isFIFO() ? await awaitConsumers() : [])
+  if (why !== null) throw new UsageError(`Cannot keep an image there: ${why}; have it written to a device or another machine by the last of a pipeline, or say '--then merge'`)
 }
 
 interface Doorway extends Disposable {
@@ -78,7 +74,7 @@ async function listen(server: Server, socket: string): Promise<void> {
 }
 
 /** Never throws: what goes wrong is answered to the daemon, whose own error ends the command. */
-async function carry(caller: Socket): Promise<void> {
+async function carry(caller: Socket, then: Then): Promise<void> {
   caller.on('error', () => undefined) // A daemon that has gone is noticed on the bus.
   try {
     const output = openStandardOutput()
@@ -90,7 +86,7 @@ async function carry(caller: Socket): Promise<void> {
     }
     // In the resumed system, or after a refusal, there was no image.
     if (isEmpty) return void caller.destroy()
-    await finish(output)
+    await finish(output, then)
     caller.end(`${KEPT}\n`)
   } catch (error) {
     const reason = causeText(error) === 'EPIPE' ? 'whoever read it has gone' : causeText(error)
@@ -100,10 +96,14 @@ async function carry(caller: Socket): Promise<void> {
 }
 
 /** Whoever reads finds the end when we have closed our side, so who that is has to be found before. */
-async function finish(output: {close(): void}): Promise<void> {
+async function finish(output: {close(): void}, then: Then): Promise<void> {
   const status = fstatSync(STANDARD_OUTPUT)
   if (status.isFile() || status.isBlockDevice()) fsyncSync(STANDARD_OUTPUT)
   const consumers = findConsumers()
+  const why = then === 'halt' ? whyOutputIsLost(consumers) : null
+  if (why !== null) throw new Error(why)
+  using witness = witnessPipe()
   output.close()
   await consumersEnded(consumers)
+  if (!witness.isAllRead()) throw new Error('whoever read it has left some of it')
 }

@@ -30,7 +30,7 @@ test('the daemon hears of the end only when the last of the pipeline has ended',
     return outcome
   })
   let heard = 0
-  const {status} = await run('permafrost snapshot --to - | cat | (sleep 1; cat > "$PLACE/held"; sleep 1; mv "$PLACE/held" "$PLACE/kept")')
+  const {status} = await run('permafrost snapshot --to - --then merge | cat | (sleep 1; cat > "$PLACE/held"; sleep 1; mv "$PLACE/held" "$PLACE/kept")')
   t.is(status, 0)
   t.is(heard, BYTES.length)
 })
@@ -86,6 +86,35 @@ test('why the daemon gave up is what the command says', async (t) => {
   t.is(status, 1)
   t.regex(stderr, /Cannot freeze: a test/)
   t.deepEqual(readdirSync(run.directory).filter((name) => name.startsWith('snapshot-')), [])
+})
+
+test('a reader that leaves the last of it in the pipe is the reason of the failure', async (t) => {
+  const run = await start(t, async (request, order) => await send(request, order))
+  const {status, stderr} = await run(`permafrost snapshot --to - --then merge | head -c ${BYTES.length - 40_000} > /dev/null`)
+  t.is(status, 1)
+  t.regex(stderr, /whoever read it has left some of it/)
+})
+
+for (const [what, pipeline, complaint] of [
+  ['a file in memory', '> "/dev/shm/permafrost-$$"', /that is in memory/],
+  ['a reader that writes to a file in memory', '| cat > "/dev/shm/permafrost-$$"', /'cat' writes it to a file, but that is in memory/],
+  ['a socket', '', /it goes to a socket/],
+] as const) {
+  test(`${what} would not keep an image when the power has gone`, async (t) => {
+    const run = await start(t, async () => MERGED)
+    const {status, stderr} = await run(`trap 'rm -f "/dev/shm/permafrost-$$"' EXIT; (permafrost snapshot --to -) ${pipeline}`)
+    t.is(status, 2)
+    t.regex(stderr, complaint)
+    t.regex(stderr, /or say '--then merge'/)
+    t.is(run.orders().length, 0)
+  })
+}
+
+test('who started the command cannot tell when he has all of it', async (t) => {
+  const run = await start(t, async () => MERGED)
+  const {status, stderr} = await run('text=$(permafrost snapshot --to -)')
+  t.is(status, 2)
+  t.regex(stderr, /who started this command reads it/)
 })
 
 for (const [words, complaint] of [
