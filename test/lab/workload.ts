@@ -3,7 +3,7 @@ import {attemptInside, inside, insideShell} from './execute.js'
 import type {Machine} from './machine.js'
 
 const PROGRAMS = '/usr/lib/permafrost-lab'
-const PATIENCE_MS = 120_000
+const PATIENCE_MS = 600_000
 
 /** A process with memory of its own that it can check byte by byte, and a count. */
 export interface HeldMemory {

@@ -6,7 +6,7 @@ import {secondsSince, type Report} from './hibernate.js'
 
 export type Expectation = 'resumed' | 'fresh'
 
-const BOOT_PATIENCE_MS = 480_000
+const BOOT_PATIENCE_MS = 900_000
 
 export interface ResumeOptions {
   readonly expect: Expectation

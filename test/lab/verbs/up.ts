@@ -41,7 +41,7 @@ export const UP_DEFAULTS: UpOptions = {
 }
 
 /** Emulated, a boot takes some 15 seconds, with the debugging kernel two minutes and more. */
-const BOOT_PATIENCE_MS = 480_000
+const BOOT_PATIENCE_MS = 900_000
 
 export async function up(machine: Machine, options: UpOptions): Promise<void> {
   using _held = await machine.lock()

@@ -29,7 +29,7 @@ const CLUSTER = '/mnt/data/postgresql'
 const SOCKETS = '/run/soak-postgresql'
 const SERVER = 'soak-postgresql'
 const CLIENTS = 'soak-pgbench'
-const PATIENCE_MS = 300_000
+const PATIENCE_MS = 900_000
 
 /** A transaction adds the same to an account, a teller and a branch, and writes it into the history. */
 const BALANCES = `
