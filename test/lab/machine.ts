@@ -27,6 +27,8 @@ export interface MachineState {
   /** Given from outside; null where the first disk has a boot loader. */
   readonly kernel: string | null
   readonly initrd: string | null
+  /** Whether that is the debugging kernel. */
+  readonly isDebug: boolean
   readonly disks: readonly Disk[]
   /** null for a machine that is alone. */
   readonly network: Network | null

@@ -1,6 +1,6 @@
 // Starts QEMU for a machine and tells how it ended.
 import {spawn, type ChildProcess} from 'node:child_process'
-import {closeSync, openSync, readFileSync, writeSync} from 'node:fs'
+import {closeSync, existsSync, openSync, readFileSync, writeSync} from 'node:fs'
 import {connect, type Socket} from 'node:net'
 import {setTimeout as delay} from 'node:timers/promises'
 import type {Disk} from './disks.js'
@@ -14,6 +14,8 @@ export interface QemuRequest {
   readonly kernel: string | null
   readonly initrd: string | null
   readonly commandLine: string
+  /** The kernel is the debugging one. */
+  readonly isDebug: boolean
   readonly disks: readonly Disk[]
   readonly network: Network | null
   readonly consoleLog: string
@@ -69,6 +71,8 @@ const ENDED_BY = 'QEMU was ended by'
 
 /** The signal that ended the last QEMU of that log, such as SIGSEGV when it crashed; null when none is known. */
 export function lastKiller(qemuLog: string): string | null {
+  if (!existsSync(qemuLog))
+    return null
   const lastLine = readFileSync(qemuLog, 'utf8').trimEnd().split('\n').at(-1) ?? ''
   return lastLine.startsWith(ENDED_BY) ? lastLine.slice(ENDED_BY.length + 1) : null
 }
@@ -93,6 +97,14 @@ async function failureOf(child: ChildProcess, command: string, qemuLog: string):
  */
 const PROCESSOR = 'max,-erms'
 
+/**
+ * For each PCI device, at boot, at the end of a snapshot and after a resume, the kernel asks ACPI for the interrupt of a pin. On
+ * QEMU's usual board that is a method with a loop, in which ACPI's interpreter, in the debugging kernel, is busy for more than the
+ * 30 seconds after which it gives up. On this board it is a table.
+ */
+const BOARD_WITHOUT_LOOPS = 'q35'
+const BOARD = 'pc'
+
 function qemuArguments(request: QemuRequest): string[] {
   // Port 0 is for consoles. Each port more than needed costs the driver two queues, at boot and at resume.
   const portCount = request.agentPorts.length + 1
@@ -105,6 +117,7 @@ function qemuArguments(request: QemuRequest): string[] {
     '-device', `virtio-blk-pci,id=${deviceId(disk.name)},drive=disk${index},serial=${disk.name},write-cache=on`
   ])
   return [
+    '-machine', request.isDebug ? BOARD_WITHOUT_LOOPS : BOARD,
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-vga', 'none', '-nic', 'none',
     '-accel', 'tcg,thread=multi', '-cpu', PROCESSOR, '-smp', String(request.cpus), '-m', String(request.memoryMib),
     ...directBoot(request),

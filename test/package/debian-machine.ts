@@ -31,6 +31,7 @@ export async function debianMachine(purpose: string, layout: Layout): Promise<Sc
     cpus: 2,
     kernel: null,
     initrd: null,
+    isDebug: false,
     disks: [
       {name: 'root', role: 'root', path: path('root'), uuid: null, type: null},
       {name: 'spare', role: 'spare', path: path('spare'), uuid: null, type: null}

@@ -74,6 +74,7 @@ async function make(machine: Machine, options: UpOptions): Promise<void> {
       cpus: options.cpus,
       kernel: join(machine.directory, 'bzImage'),
       initrd: join(machine.directory, 'initrd.img'),
+      isDebug: options.isDebug,
       disks,
       network: options.network,
       boots: 0,

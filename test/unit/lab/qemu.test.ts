@@ -41,7 +41,7 @@ test('it is known which signal ended QEMU, since it says nothing when it crashes
   t.teardown(() => { rmSync(directory, {recursive: true}) })
   const qemuLog = join(directory, 'qemu.log')
   const qemu = await startQemu({
-    memoryMib: 16, cpus: 1, kernel: null, initrd: null, commandLine: '', disks: [], network: null, agentPorts: [], diesWithStarter: true,
+    memoryMib: 16, cpus: 1, kernel: null, initrd: null, isDebug: false, commandLine: '', disks: [], network: null, agentPorts: [], diesWithStarter: true,
     consoleLog: join(directory, 'console.log'), consoleInput: join(directory, 'console'), monitor: join(directory, 'monitor'), qemuLog
   })
   t.is(lastKiller(qemuLog), null)
