@@ -22,7 +22,7 @@ interface Settings {
 
 /** With the debugging kernel every object takes more. */
 const MEMORY_MIB = 1024
-const DEBUG_MEMORY_MIB = 2048
+const DEBUG_MEMORY_MIB = 1536
 
 const WORKS: readonly Work[] = [...PAYLOADS, TIMERS, ...DATABASES, ...STRESS, TERMINAL]
 
