@@ -31,8 +31,12 @@
 
 #define DEVICE_WAIT_SECONDS 10U
 
-/* A network may take long to come up, a person to type a passphrase. */
-#define PROGRAM_PATIENCE_MS 120000
+/*
+ * With a program's silence: a network may take long to come up, a server to
+ * start, a person to type a passphrase. What flows goes on flowing.
+ */
+#define FIRST_PATIENCE_MS (10 * 60 * 1000)
+#define PATIENCE_MS (2 * 60 * 1000)
 
 /* What the devices say of one image, or of any when there is no stream yet. */
 struct search {
@@ -198,8 +202,10 @@ int resume_from_program(const char *path)
 		return -1;
 	if (!program_start(&program, path, &why)) {
 		if (!stream_begin(&stream, program.fd, path,
-				  PROGRAM_PATIENCE_MS, &why))
+				  FIRST_PATIENCE_MS, &why)) {
+			stream.patience_ms = PATIENCE_MS;
 			resume_stream(&stream, &why);
+		}
 		program_stop(&program);
 	}
 	say("not resuming: %s", why.text);

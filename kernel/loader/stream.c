@@ -51,11 +51,13 @@ struct run {
 	XXH64_state_t *frame_digest;
 };
 
+/* A socket has its own time-out, SO_RCVTIMEO, of which poll(2) knows nothing. */
 static bool is_silent(const struct stream *stream)
 {
 	struct pollfd waiting = { .fd = stream->fd, .events = POLLIN };
 
-	return poll(&waiting, 1, stream->patience_ms) == 0;
+	return stream->patience_ms >= 0 &&
+	       poll(&waiting, 1, stream->patience_ms) == 0;
 }
 
 static int read_exactly(const struct stream *stream, u8 *to, size_t bytes,

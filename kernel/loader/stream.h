@@ -8,7 +8,7 @@
 struct stream {
 	int fd;
 	const char *name;
-	int patience_ms;	/* with its silence */
+	int patience_ms;	/* with its silence from now on */
 	u8 image_id[16];
 };
 

@@ -50,6 +50,12 @@ withLoader('says so when what answers is no server of images, or goes without a 
   }
 })
 
+withLoader('gives up on a server that falls silent in the middle', async t => {
+  const port = await startLiar(t, "'sending 100\\n'", {isSilentThen: true})
+  const {spare} = await sentAway(t, {wayBack: {port: String(port)}})
+  t.regex(String(loader.inspectSanitized(spare, FETCH).refused), /nothing came for too long/)
+})
+
 withLoader('gives up on a server that is not there within its time, and says which', async t => {
   const closed = createServer()
   closed.listen(0, '127.0.0.1')
@@ -126,9 +132,9 @@ function misleading(target: StreamTarget, wayBack: Sent['wayBack']): StreamTarge
 }
 
 /** Says one thing to whoever calls. In a thread, since the loader is waited for in ours. */
-async function startLiar(t: ExecutionContext, answer: string): Promise<number> {
+async function startLiar(t: ExecutionContext, answer: string, {isSilentThen = false} = {}): Promise<number> {
   const worker = new Worker(`
-    const server = require('node:net').createServer((caller) => { caller.on('error', () => {}); caller.once('data', () => caller.end(${answer})) })
+    const server = require('node:net').createServer((caller) => { caller.on('error', () => {}); caller.once('data', () => caller.${isSilentThen ? 'write' : 'end'}(${answer})) })
     server.listen(0, '127.0.0.1', () => require('node:worker_threads').parentPort.postMessage(server.address().port))`, {eval: true, execArgv: []})
   t.teardown(() => worker.terminate())
   const [port]: readonly unknown[] = await once(worker, 'message')
