@@ -132,7 +132,7 @@ function openCurrentMachine(log: Log): Machine {
 
 /** The image goes to the caller's socket, which is not on the network. */
 function openSnapshotMachine(log: Log, {socket, then}: SnapshotOrder): Machine {
-  const away = {target: socketTarget(socket, 'standard output'), grantsResume: then === 'halt', settle: () => syncDisks(openFiles())}
+  const away = {target: socketTarget(socket, 'standard output'), grantsResume: then === 'halt', settle: (signal: AbortSignal) => syncDisks(openFiles(), signal)}
   return openMachine({configuration: loadConfiguration(), policy: mergePolicyDirectories(), log, away})
 }
 

@@ -72,7 +72,7 @@ export interface Host {
 export interface Away {
   readonly target: StreamTarget
   readonly grantsResume: boolean
-  readonly settle: () => Promise<void>
+  readonly settle: (signal: AbortSignal) => Promise<void>
 }
 
 export interface MachineParts {
@@ -131,7 +131,7 @@ export function imageTypeOf({target, spareDevice}: Configuration, files: Files =
 
 function openConfiguredTarget({target, targetTimeoutMs}: Configuration, files: Files, digest: Digest): Away | null {
   if (target === null) return null
-  if (target.kind === 'command') return {target: commandTarget(target, targetTimeoutMs), grantsResume: true, settle: () => syncDisks(files)}
+  if (target.kind === 'command') return {target: commandTarget(target, targetTimeoutMs), grantsResume: true, settle: (signal) => syncDisks(files, signal)}
   const readTls = () => readTlsFiles(tlsPathsIn(TLS_DIRECTORY))
   // What has gone over the network is in no cache of this machine.
   return {target: serverTarget({address: target, files, digest, readTls, patienceMs: targetTimeoutMs}), grantsResume: true, settle: async () => {}}

@@ -10,6 +10,7 @@ export interface Consumer {
 const POLL_MS = 50
 const START_MS = 2000
 const STANDARD_OUTPUT = 1
+const STANDARD_ERROR = 2
 
 /**
  * Whoever reads what goes to our standard output, and whoever reads what those write to theirs, and so on: the rest of
@@ -70,6 +71,15 @@ function pipesOf(pid: number): readonly Pipe[] {
     // fcntl(2): the last two bits are the mode of access, 0 for reading only.
     return [{fd: Number(name), key: `${status.dev}:${status.ino}`, isRead: Number.parseInt(flags, 8) % 4 === 0}]
   })
+}
+
+/** Whether who started us has the same on his standard output or error output: then it is a log around everything. */
+export function isLogAround(path: string, pid = process.pid): boolean {
+  const status = attempt<BigIntStats | null>(() => statSync(path, {bigint: true}), null)
+  return status !== null && ancestorsOf(pid).some((ancestor) => [STANDARD_OUTPUT, STANDARD_ERROR].some((fd) => {
+    const other = attempt<BigIntStats | null>(() => statSync(`/proc/${ancestor}/fd/${fd}`, {bigint: true}), null)
+    return other !== null && other.dev === status.dev && other.ino === status.ino
+  }))
 }
 
 function ancestorsOf(pid: number): readonly number[] {

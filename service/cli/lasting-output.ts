@@ -1,8 +1,7 @@
-import {closeSync, constants, fstatSync, openSync, readFileSync, readSync, statfsSync, statSync} from 'node:fs'
-import {findBlockMounts} from '../dm/filesystems.js'
-import {deviceNumberOf, printDeviceNumber} from '../edge/device-number.js'
+import {closeSync, constants, fstatSync, openSync, readFileSync, readSync, type Stats, statSync} from 'node:fs'
+import {findMountOf} from '../dm/filesystems.js'
 import {openFiles} from '../edge/files.js'
-import type {Consumer} from './consumers.js'
+import {type Consumer, isLogAround} from './consumers.js'
 
 const STANDARD_OUTPUT = 1
 
@@ -15,10 +14,18 @@ export function whyOutputIsLost(consumers: readonly Consumer[]): string | null {
   const status = fstatSync(STANDARD_OUTPUT)
   if (status.isSocket()) return 'it goes to a socket, and nobody can tell when the other side has kept it'
   if (status.isFIFO() && consumers.length === 0) return 'who started this command reads it, and would not get the end before the power goes'
-  const own = whyFileIsLost(`/proc/self/fd/${STANDARD_OUTPUT}`)
-  if (own !== null) return own
+  return whyFileIsLost('self')
+}
+
+/** What compresses to less than this part of what was sent is no image. */
+const IMAGE_PART = 1 / 64
+
+/** The same of the files of those who read, once they have got everything; what is much smaller is what they say about it. */
+export function whyImageIsLost(consumers: readonly Consumer[], sentBytes: number): string | null {
   for (const {pid} of consumers) {
-    const why = whyFileIsLost(`/proc/${pid}/fd/${STANDARD_OUTPUT}`)
+    const path = `/proc/${pid}/fd/${STANDARD_OUTPUT}`
+    if ((fileOf(path)?.size ?? 0) < sentBytes * IMAGE_PART || isLogAround(path)) continue
+    const why = whyFileIsLost(pid)
     if (why !== null) return `'${nameOf(pid)}' writes it to a file, but ${why}`
   }
   return null
@@ -29,9 +36,9 @@ export interface Witness extends Disposable {
   readonly isAllRead: () => boolean
 }
 
-/** To be opened before standard output is closed. Of what is no pipe nothing is known. */
-export function witnessPipe(): Witness {
-  if (!fstatSync(STANDARD_OUTPUT).isFIFO()) return {isAllRead: () => true, [Symbol.dispose]() {}}
+/** To be opened before standard output is closed. Where nobody else is known to read, who started us may still be reading. */
+export function witnessPipe(consumers: readonly Consumer[]): Witness {
+  if (consumers.length === 0 || !fstatSync(STANDARD_OUTPUT).isFIFO()) return {isAllRead: () => true, [Symbol.dispose]() {}}
   const fd = openSync(`/proc/self/fd/${STANDARD_OUTPUT}`, constants.O_RDONLY | constants.O_NONBLOCK)
   return {isAllRead: () => isEmpty(fd), [Symbol.dispose]: () => closeSync(fd)}
 }
@@ -45,25 +52,25 @@ function isEmpty(fd: number): boolean {
   }
 }
 
-/** statfs(2), TMPFS_MAGIC, RAMFS_MAGIC and OVERLAYFS_SUPER_MAGIC of linux/magic.h. */
-const FLEETING: ReadonlyMap<number, string> = new Map([
-  [0x0102_1994, 'that is in memory'],
-  [0x8584_58F6, 'that is in memory'],
-  [0x794C_7630, 'an overlay lies on other file systems'],
-])
+const MEMORY_TYPES: readonly string[] = ['tmpfs', 'ramfs', 'devtmpfs']
 
 /** Null also for what is no file: a device keeps what it gets. */
-function whyFileIsLost(path: string): string | null {
+function whyFileIsLost(pid: number | 'self'): string | null {
+  if (fileOf(`/proc/${pid}/fd/${STANDARD_OUTPUT}`) === null) return null
+  const mount = findMountOf({pid, fd: STANDARD_OUTPUT}, openFiles())
+  if (mount === null) return null
+  const {mountPoint, type, isOnBlockDevice} = mount
+  if (MEMORY_TYPES.includes(type)) return `what is below '${mountPoint}' is in memory`
+  if (isOnBlockDevice || type === 'overlay') return `what is written below '${mountPoint}' after the snapshot goes with the power`
+  return null
+}
+
+/** Null for what is no file, and where the process has ended or has closed it. */
+function fileOf(path: string): Stats | null {
   try {
     const status = statSync(path)
-    if (!status.isFile()) return null
-    const fleeting = FLEETING.get(statfsSync(path).type)
-    if (fleeting !== undefined) return fleeting
-    const device = printDeviceNumber(deviceNumberOf(status.dev))
-    const mount = findBlockMounts(openFiles()).find(({number}) => printDeviceNumber(number) === device)
-    return mount === undefined ? null : `what is written below '${mount.mountPoint}' after the snapshot goes with the power`
+    return status.isFile() ? status : null
   } catch {
-    // A process that has ended, or has closed it.
     return null
   }
 }

@@ -7,7 +7,7 @@ import {causeText, UsageError} from '../errors.js'
 import {FAILED, KEPT} from '../sinks/answering-connection.js'
 import {awaitConsumers, consumersEnded, findConsumers} from './consumers.js'
 import {onInterrupt} from './interrupt.js'
-import {whyOutputIsLost, witnessPipe} from './lasting-output.js'
+import {whyImageIsLost, whyOutputIsLost, witnessPipe} from './lasting-output.js'
 import {type Arguments, demandRoot, EXIT_DONE, type Surroundings} from './verb.js'
 
 const RUNTIME_DIRECTORY = '/run/permafrost'
@@ -78,15 +78,15 @@ async function carry(caller: Socket, then: Then): Promise<void> {
   caller.on('error', () => undefined) // A daemon that has gone is noticed on the bus.
   try {
     const output = openStandardOutput()
-    let isEmpty = true
+    let sentBytes = 0
     // What is still to be answered needs the socket after a failure, too.
     for await (const piece of caller.iterator({destroyOnReturn: false}) as AsyncIterable<Buffer>) {
-      isEmpty = false
+      sentBytes += piece.length
       await output.append(piece)
     }
     // In the resumed system, or after a refusal, there was no image.
-    if (isEmpty) return void caller.destroy()
-    await finish(output, then)
+    if (sentBytes === 0) return void caller.destroy()
+    await finish(output, {then, sentBytes})
     caller.end(`${KEPT}\n`)
   } catch (error) {
     const reason = causeText(error) === 'EPIPE' ? 'whoever read it has gone' : causeText(error)
@@ -96,13 +96,13 @@ async function carry(caller: Socket, then: Then): Promise<void> {
 }
 
 /** Whoever reads finds the end when we have closed our side, so who that is has to be found before. */
-async function finish(output: {close(): void}, then: Then): Promise<void> {
+async function finish(output: {close(): void}, {then, sentBytes}: {readonly then: Then; readonly sentBytes: number}): Promise<void> {
   const status = fstatSync(STANDARD_OUTPUT)
   if (status.isFile() || status.isBlockDevice()) fsyncSync(STANDARD_OUTPUT)
   const consumers = findConsumers()
-  const why = then === 'halt' ? whyOutputIsLost(consumers) : null
+  const why = then === 'halt' ? whyOutputIsLost(consumers) ?? whyImageIsLost(consumers, sentBytes) : null
   if (why !== null) throw new Error(why)
-  using witness = witnessPipe()
+  using witness = witnessPipe(consumers)
   output.close()
   await consumersEnded(consumers)
   if (!witness.isAllRead()) throw new Error('whoever read it has left some of it')

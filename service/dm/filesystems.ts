@@ -99,6 +99,24 @@ function parseMount(line: string, files: Files): BlockMount | null {
   return device === null ? null : {...mount, number: device, isWhole: COUNTED_TYPES.includes(type)}
 }
 
+/** The mount that something open in a process lies on. */
+export interface OpenMount {
+  readonly mountPoint: string
+  readonly type: string
+  readonly isOnBlockDevice: boolean
+}
+
+/** By the mount's number, as a file's own device number is no device's on btrfs: mnt_id in proc_pid_fdinfo(5). Null for a pipe, or who has ended. */
+export function findMountOf({pid, fd}: {readonly pid: number | 'self'; readonly fd: number}, files: Files): OpenMount | null {
+  const id = /^mnt_id:\s*(\d+)$/m.exec(files.readText(`/proc/${pid}/fdinfo/${fd}`) ?? '')?.[1]
+  const line = (files.readText(`/proc/${pid}/mountinfo`) ?? '').split('\n').find((each) => each.startsWith(`${id} `))
+  if (line === undefined) return null
+  const [front = '', back = ''] = line.split(' - ')
+  return {
+    mountPoint: decodeOctal(front.split(' ')[4] ?? ''), type: back.split(' ')[0] ?? '', isOnBlockDevice: parseMount(line, files) !== null,
+  }
+}
+
 interface Surroundings {
   readonly files: Files
   readonly dm: DeviceMapper

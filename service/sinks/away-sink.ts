@@ -16,7 +16,7 @@ export interface AwaySinkParts {
   /** Whether a complete image may be resumed. */
   readonly grantsResume: boolean
   /** Brings what this machine has of the image, in caches of its disks, onto them. Throws when that fails. */
-  readonly settle: () => Promise<void>
+  readonly settle: (signal: AbortSignal) => Promise<void>
 }
 
 /**
@@ -122,7 +122,7 @@ class AwaySession implements ImageSession {
     await stream.complete(dated)
     await attempt('write the image to', target.name, () => connection.finish())
     if (!grantsResume) return
-    await attempt('bring the image onto the disks behind', target.name, () => untilAborted(settle(), signal))
+    await attempt('bring the image onto the disks behind', target.name, () => untilAborted(settle(signal), signal))
     await leave.complete(dated)
   }
 

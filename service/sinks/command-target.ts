@@ -97,11 +97,9 @@ class CommandConnection implements TargetConnection {
 
   /** Null when it ended well, else why not. */
   async #watch(): Promise<string | null> {
-    const closed = new Promise<void>((resolve) => void this.#child.once('close', () => resolve()))
-    const [code, signal]: readonly unknown[] = await once(this.#child, 'exit')
+    // Not 'exit': whoever else has its standard error, as another process of a substitution has, may still be writing the image.
+    const [code, signal]: readonly unknown[] = await once(this.#child, 'close')
     this.#isOver = true
-    // Its last words may still be on their way; what it has left behind may hold their pipe for ever.
-    await Promise.race([closed, delay(LAST_WORDS_MS, null, {ref: false})])
     if (code === 0) return null
     return this.#describe(code, signal)
   }
