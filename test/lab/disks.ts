@@ -103,13 +103,16 @@ export async function makeSwapDisk(path: string, bytes: number): Promise<Disk> {
   return {name: 'swap', role: 'swap', path, uuid, type: 'swap'}
 }
 
+/** systemd.mount(5): after 90 s it would go into its emergency mode, which a busy host, or the debugging kernel, does to a machine. */
+const HOWEVER_LONG = 'x-systemd.device-timeout=15min'
+
 /** Writes the machine's fstab and its mount points into its root image. */
 export async function writeFstab(root: string, disks: readonly Disk[]): Promise<void> {
   const mounted = disks.filter(disk => disk.role === 'data' && disk.uuid !== null)
   const lines = [
     `UUID=${ROOT_UUID} / ext4 errors=remount-ro 0 1`,
-    ...mounted.map(disk => `UUID=${disk.uuid ?? ''} /mnt/${disk.name} ${disk.type ?? ''} defaults 0 2`),
-    ...disks.filter(disk => disk.role === 'swap').map(disk => `UUID=${disk.uuid ?? ''} none swap sw 0 0`)
+    ...mounted.map(disk => `UUID=${disk.uuid ?? ''} /mnt/${disk.name} ${disk.type ?? ''} ${HOWEVER_LONG} 0 2`),
+    ...disks.filter(disk => disk.role === 'swap').map(disk => `UUID=${disk.uuid ?? ''} none swap sw,${HOWEVER_LONG} 0 0`)
   ]
   await changeRoot(root, {
     directories: mounted.map(disk => `/mnt/${disk.name}`),
