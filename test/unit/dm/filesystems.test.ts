@@ -1,5 +1,5 @@
 import test from 'ava'
-import {findFileSystems} from '../../../service/dm/filesystems.js'
+import {findFileSystems, findMountOf} from '../../../service/dm/filesystems.js'
 import {parseTable} from '../../../service/dm/table.js'
 import {FakeDeviceMapper} from '../fakes/device-mapper.js'
 import {fakeFiles} from '../fakes/files.js'
@@ -59,6 +59,20 @@ test('btrfs, mounted under a number of its own, is found by its source', async (
   })
   const [root] = await findFileSystems(files, dm)
   t.like(root?.mapping, {kind: 'mapped', pathUnder: '/dev/mapper/vg-root'})
+})
+
+test('what is open in a process is found by its mount, on btrfs too', (t) => {
+  const files = fakeFiles({
+    texts: {
+      '/proc/7/fdinfo/1': 'pos:\t0\nflags:\t0100001\nmnt_id:\t36\nino:\t5\n',
+      '/proc/7/mountinfo': `35 1 0:5 / /dev rw - devtmpfs udev rw\n${mount('0:30', '/my\\040files', 'btrfs', '/dev/vdb')}`,
+      '/proc/8/fdinfo/1': 'pos:\t0\nmnt_id:\t14\n',
+    },
+    blockDevices: {'/dev/vdb': {major: 252, minor: 16}},
+  })
+  t.deepEqual(findMountOf({pid: 7, fd: 1}, files), {mountPoint: '/my files', type: 'btrfs', isOnBlockDevice: true})
+  t.is(findMountOf({pid: 8, fd: 1}, files), null)
+  t.is(findMountOf({pid: 9, fd: 1}, files), null)
 })
 
 test('another type, mounted under a number of its own, is not mapped', async (t) => {
