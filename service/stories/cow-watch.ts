@@ -1,5 +1,6 @@
 import type {DeviceMapper} from '../dm/device-mapper.js'
 import type {PreparedFileSystem} from '../dm/prepare.js'
+import {eitherOf} from '../edge/either-signal.js'
 import {keepLooking} from './keep-looking.js'
 import {SliceJudge} from './slice-judge.js'
 
@@ -21,23 +22,21 @@ export interface CowWatchRequest {
 
 /** Begins at once; disposing of it waits for the look that is under way. */
 export function watchSlices(request: CowWatchRequest): CowWatch {
-  const ended = new AbortController()
-  const pass = (): void => ended.abort(request.signal.reason)
-  request.signal.addEventListener('abort', pass)
-  if (request.signal.aborted) pass()
+  const failed = new AbortController()
+  const either = eitherOf([request.signal, failed.signal])
   const judges = request.fileSystems.map((fileSystem) => new SliceJudge(fileSystem))
   const looking = keepLooking({
     look: async () => {
       for (const judge of judges) await judge.look(request.dm)
     },
     intervalMs: request.intervalMs ?? INTERVAL_MS,
-    onFailure: (error) => ended.abort(error),
-    signal: ended.signal,
+    onFailure: (error) => failed.abort(error),
+    signal: either.signal,
   })
   return {
-    signal: ended.signal,
+    signal: either.signal,
     async [Symbol.asyncDispose]() {
-      request.signal.removeEventListener('abort', pass)
+      either[Symbol.dispose]()
       await looking[Symbol.asyncDispose]()
     },
   }
