@@ -12,7 +12,7 @@ import {
   appendedLines, checkMemory, diaryComplaints, holdMemory, kernelLogOf, kernelTrouble, memoryComplaints, startPayload,
   waitFor, type HeldMemory
 } from '../lab/workload.js'
-import {useOwnInitramfs} from './own-initramfs.js'
+import {useOwnInitramfs} from '../lab/own-initramfs.js'
 
 const SERVER = '10.7.0.1'
 const CLIENT = '10.7.0.2'

@@ -12,7 +12,7 @@ import {down} from '../lab/verbs/down.js'
 import {askAndWait} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
 import {checkMemory, diaryComplaints, holdMemory, kernelTrouble, memoryComplaints, startPayload, type HeldMemory} from '../lab/workload.js'
-import {useOwnInitramfs} from './own-initramfs.js'
+import {useOwnInitramfs} from '../lab/own-initramfs.js'
 
 const SERVER = '10.8.0.1'
 const CLIENT = '10.8.0.2'

@@ -1,10 +1,12 @@
 import {closeSync, openSync} from 'node:fs'
-import {SystemCallError} from '../../../service/errors.js'
+import {constants} from 'node:os'
+import {FreezeError, SnapshotError, SystemCallError} from '../../../service/errors.js'
 import type {SnapshotFigures} from '../../../service/kernel-api/abi.js'
 import type {FreezeTicket, SnapshotRequest, SnapshotResult, Syscalls} from '../../../service/kernel-api/syscalls.js'
 import type {FakeDeviceMapper} from './device-mapper.js'
 
 const FREEZER_FD = 1000
+const {EBUSY} = constants.errno
 
 export const FIGURES: SnapshotFigures = {
   imageBytes: 0n,
@@ -57,6 +59,7 @@ export class FakeKernel implements Syscalls {
 
   freezeProcesses(): FreezeTicket {
     this.#fail('freezeProcesses')
+    if (this.isFrozen) throw new FreezeError(EBUSY, null)
     this.isFrozen = true
     this.unfrozen.clear()
     return {fd: FREEZER_FD, taskCount: 120, durationNs: 3_000_000n}
@@ -76,6 +79,7 @@ export class FakeKernel implements Syscalls {
 
   snapshotKernel(request: SnapshotRequest): SnapshotResult {
     this.#fail('snapshotKernel')
+    if (this.isImageOpen) throw new SnapshotError(EBUSY)
     this.snapshots.push(request)
     const {dm, side, streamFile, streamBytes} = this.#options
     const figures = {...FIGURES, imageBytes: BigInt(streamBytes)}

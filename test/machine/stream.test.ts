@@ -4,6 +4,7 @@ import test, {type ExecutionContext} from 'ava'
 import {attemptInside, inside, insideShell} from '../lab/execute.js'
 import {readSpare} from '../lab/figures.js'
 import {fsck} from '../lab/outside.js'
+import {useOwnInitramfs} from '../lab/own-initramfs.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {run} from '../lab/tool.js'
 import {cut, down} from '../lab/verbs/down.js'
@@ -13,7 +14,7 @@ import {
   appendedLines, checkMemory, diaryComplaints, firstBreak, holdMemory, kernelTrouble, memoryComplaints, startPayload,
   waitFor, type HeldMemory
 } from '../lab/workload.js'
-import {useOwnInitramfs} from './own-initramfs.js'
+import {casesOfRun} from '../lib/cases.js'
 
 /** Torvalds' stream: an image out of the running machine into a pipeline, and back at the next boot. */
 const DIARY = '/var/lib/diary'
@@ -35,7 +36,12 @@ test.before(async () => {
 
 test.after.always(async () => { await machine[Symbol.asyncDispose]() })
 
-test.serial('the machine goes on for good after a merge, with what was written while the image came out, and that image is refused', async t => {
+interface Case {
+  readonly does: string
+  readonly holds: (t: ExecutionContext) => Promise<void>
+}
+
+const MERGES: Case = {does: 'the machine goes on for good after a merge, with what was written while the image came out, and that image is refused', holds: async t => {
   await startWork()
   const before = await checkMemory(machine, 'hold')
   const linesBefore = (await appendedLines(machine, DIARY)).length
@@ -48,9 +54,9 @@ test.serial('the machine goes on for good after a merge, with what was written w
   await down(machine, {isWiped: false})
   await startsAnew(t, null)
   t.regex(await refusalOfStream(), /the spare device of this image says 'aborted', so it may not be resumed/)
-})
+}}
 
-test.serial('the machine goes on as it is when the reader goes, fails, or the daemon is killed', async t => {
+const READER_GOES: Case = {does: 'the machine goes on as it is when the reader goes, fails, or the daemon is killed', holds: async t => {
   await startWork()
   const before = await checkMemory(machine, 'hold')
   for (const [consumer, reason] of [
@@ -65,9 +71,9 @@ test.serial('the machine goes on as it is when the reader goes, fails, or the da
     await waitFor(machine, `[ "$(busctl get-property ${MANAGER.join(' ')} State)" = 's "idle"' ]`)
     await isAsBefore(t, before)
   }
-})
+}}
 
-test.serial('the machine goes on when what runs on fills a slice', async t => {
+const SLICE_FILLS: Case = {does: 'the machine goes on when what runs on fills a slice', holds: async t => {
   const before = await checkMemory(machine, 'hold')
   const {status, stderr} = await attemptInside(machine, ['bash', '-c', `set -o pipefail
     permafrost snapshot --to - | (dd if=/dev/urandom of=/var/tmp/much bs=1M count=1500 conv=fsync 2> /dev/null; cat > /dev/null)`],
@@ -77,18 +83,18 @@ test.serial('the machine goes on when what runs on fills a slice', async t => {
   await waitFor(machine, `[ "$(busctl get-property ${MANAGER.join(' ')} State)" = 's "idle"' ]`)
   await inside(machine, ['rm', '-f', '/var/tmp/much'])
   await isAsBefore(t, before)
-})
+}}
 
-test.serial('a power cut while the image comes out loses nothing that was on the disk by then', async t => {
+const POWER_CUT: Case = {does: 'a power cut while the image comes out loses nothing that was on the disk by then', holds: async t => {
   await insideShell(machine, `systemd-run --quiet --unit=cut-me sh -c 'permafrost snapshot --to - | (read -r line; echo written > /var/lib/late; sync; touch /run/late; sleep 1000)'
     until [ -e /run/late ]; do sleep 0.1; done`)
   await cut(machine)
   await startsAnew(t, /finished the interrupted roll-back of the file system on/)
   t.is(await inside(machine, ['cat', '/var/lib/late']), 'written\n')
   t.is(firstBreak(await appendedLines(machine, DIARY)), null)
-})
+}}
 
-test.serial('a snapshot into gzip on a raw disk switches the machine off, and the next boot goes on at its instant', async t => {
+const HALTS: Case = {does: 'a snapshot into gzip on a raw disk switches the machine off, and the next boot goes on at its instant', holds: async t => {
   await startWork()
   const before = await checkMemory(machine, 'hold')
   await halt(t)
@@ -98,9 +104,9 @@ test.serial('a snapshot into gzip on a raw disk switches the machine off, and th
   await isAsBefore(t, before)
   t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +resumed$/m)
   t.deepEqual(kernelTrouble(machine.consoleText()), [])
-})
+}}
 
-test.serial('the same stream, brought again, is refused, and every file system is clean', async t => {
+const BROUGHT_AGAIN: Case = {does: 'the same stream, brought again, is refused, and every file system is clean', holds: async t => {
   t.true(existsSync(kept()))
   await down(machine, {isWiped: false})
   const check = await fsck(machine.disk('root'))
@@ -108,16 +114,19 @@ test.serial('the same stream, brought again, is refused, and every file system i
   await run('cp', ['--sparse=always', kept(), machine.disk('archive').path])
   await startsAnew(t, null)
   t.regex(await refusalOfStream(), /the spare device of this image says 'resumed', so it may not be resumed/)
-})
+}}
 
-test.serial('an image that is not brought back, or with a bit wrong, is an ordinary boot that says why, and never resumed after', async t => {
+const NOT_BROUGHT_BACK: Case = {does: 'an image that is not brought back, or with a bit wrong, is an ordinary boot that says why, and never resumed after', holds: async t => {
   await halt(t)
   const bytes = (await readSpare(machine.disk('spare').path)).superblock.storedBytes
   // Somewhere in the middle of what gzip wrote.
   await run('dd', ['if=/dev/urandom', `of=${machine.disk('archive').path}`, 'bs=1', 'count=64', `seek=${Math.floor(bytes / 4)}`, 'conv=notrunc', 'status=none'])
   await startsAnew(t, /not resuming: .*(digest|ends before|impossible|decompressed)[\s\S]*not resuming: the image of '.*' went elsewhere as a stream and was not brought back/)
   t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
-})
+}}
+
+for (const {does, holds} of casesOfRun([HALTS], [BROUGHT_AGAIN, MERGES, READER_GOES, SLICE_FILLS, POWER_CUT, NOT_BROUGHT_BACK]))
+  test.serial(does, holds)
 
 /** What runs meanwhile, from its beginning. */
 async function startWork(): Promise<void> {

@@ -1,11 +1,11 @@
 // QEMU gets kernel and initramfs from outside; what a test puts into the machine's initramfs needs one made there.
 import {join} from 'node:path'
-import {insideShell} from '../lab/execute.js'
-import {MachineError} from '../lab/errors.js'
-import type {ScratchMachine} from '../lab/scratch.js'
-import {run} from '../lab/tool.js'
-import {cut} from '../lab/verbs/down.js'
-import {resume} from '../lab/verbs/resume.js'
+import {insideShell} from './execute.js'
+import {MachineError} from './errors.js'
+import type {ScratchMachine} from './scratch.js'
+import {run} from './tool.js'
+import {cut} from './verbs/down.js'
+import {resume} from './verbs/resume.js'
 
 /** Makes the initramfs anew with what the machine's /etc says, and starts the machine with it. */
 export async function useOwnInitramfs(machine: ScratchMachine): Promise<void> {
