@@ -1,6 +1,7 @@
 import {readdirSync, rmSync} from 'node:fs'
 import {open, readdir, rename, rm, statfs, type FileHandle} from 'node:fs/promises'
 import path from 'node:path'
+import {lockDirectory} from '../edge/directory-lock.js'
 import type {ByteInput} from '../edge/pipe.js'
 import {ImageError, StoreError} from '../errors.js'
 import type {Digest} from '../image/digest.js'
@@ -33,14 +34,22 @@ export class ImageStore {
     this.#digest = digest
   }
 
-  /** Removes what a server that was killed has left. Throws StoreError where the directory cannot be read. */
-  removeParts(): void {
+  /**
+   * Has the directory for one server, until it is disposed of, and removes what one that was killed has left. Throws
+   * StoreError where another server has it, or where it cannot be read.
+   */
+  claim(): Disposable {
+    let lock: Disposable | null = null
     try {
+      lock = lockDirectory(this.#directory)
+      if (lock === null) throw new Error('another server keeps its images there')
       for (const name of readdirSync(this.#directory)) {
         if (name.startsWith('.') && name.endsWith(PART_SUFFIX)) rmSync(path.join(this.#directory, name))
       }
+      return lock
     } catch (cause) {
-      throw new StoreError('clean', this.#directory, {cause})
+      lock?.[Symbol.dispose]()
+      throw new StoreError('keep images in', this.#directory, {cause})
     }
   }
 

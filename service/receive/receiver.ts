@@ -35,8 +35,11 @@ export class Receiver implements AsyncDisposable {
   readonly #callers = new Set<Socket>()
   readonly #served = new Set<Promise<void>>()
 
-  private constructor(parts: ReceiverParts) {
+  readonly #claim: Disposable
+
+  private constructor(parts: ReceiverParts, claim: Disposable) {
     this.#parts = parts
+    this.#claim = claim
     const accept = (caller: Socket): void => this.#accept(caller)
     const {tls} = parts
     this.#server = tls === null
@@ -47,21 +50,16 @@ export class Receiver implements AsyncDisposable {
     this.#server.on('tlsClientError', (error: Error, {remoteAddress}: Socket) => parts.say(`refused ${remoteAddress ?? 'somebody'}: ${causeText(error)}`))
   }
 
-  /** Throws StoreError where it cannot listen, or has no such directory. */
+  /** Throws StoreError where it cannot listen, or has no such directory for itself. */
   static async start(parts: ReceiverParts): Promise<Receiver> {
-    const receiver = new Receiver(parts)
-    const where = `${parts.host}:${parts.port}`
+    const claim = parts.store.claim()
+    const receiver = new Receiver(parts, claim)
     try {
       receiver.#server.listen(parts.port, parts.host)
       await once(receiver.#server, 'listening')
     } catch (cause) {
-      throw new StoreError('listen on', where, {cause})
-    }
-    try {
-      parts.store.removeParts()
-    } catch (error) {
-      receiver.#server.close()
-      throw error
+      claim[Symbol.dispose]()
+      throw new StoreError('listen on', `${parts.host}:${parts.port}`, {cause})
     }
     return receiver
   }
@@ -76,6 +74,7 @@ export class Receiver implements AsyncDisposable {
     this.#server.close()
     for (const caller of this.#callers) caller.destroy()
     await Promise.all(this.#served)
+    this.#claim[Symbol.dispose]()
   }
 
   #accept(caller: Socket): void {

@@ -89,6 +89,16 @@ test('while an image is coming another one of its name is refused, and one of an
   await sendImage(targetAt(port, {name: 'snow'}), newId())
 })
 
+test('a directory has one server at a time, which loses nothing of what is coming', async (t) => {
+  const {directory, port} = await start(t)
+  await using session = await targetAt(port).open(NEVER, newId())
+  t.truthy(session)
+  await until(() => readdirSync(directory).length === 1)
+  const second = {host: '127.0.0.1', port: 0, digest, tls: null, say: () => undefined, store: new ImageStore(directory, digest)}
+  await t.throwsAsync(Receiver.start(second), {instanceOf: StoreError, message: /^Cannot keep images in '.*': another server keeps its images there$/})
+  t.is(readdirSync(directory).length, 1)
+})
+
 for (const [what, request] of [
   ['is no request', Buffer.alloc(256, 'GET / ')],
   ['is cut short', encodeRequest({kind: 'ask', imageId: '00'.repeat(16), name: 'ice'}, digest).subarray(0, 100)],
@@ -240,7 +250,7 @@ test('a directory that is not there is said before anybody can connect', async (
 
 test('an address that is taken is said', async (t) => {
   const {port, directory} = await start(t)
-  await t.throwsAsync(startAt(port, directory), {instanceOf: StoreError, message: /Cannot listen on '127.0.0.1:\d+': EADDRINUSE/})
+  await t.throwsAsync(startAt(port, temporaryDirectory(t)), {instanceOf: StoreError, message: /Cannot listen on '127.0.0.1:\d+': EADDRINUSE/})
   t.true(existsSync(directory))
 })
 
