@@ -106,16 +106,50 @@ static int give(int fd, unsigned long what, const char *card,
 	return ioctl(fd, what, &request);
 }
 
-static int add_gateway(int fd, const struct way_back *way)
+static in_addr_t number_of(const char *address)
 {
-	struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY };
+	struct in_addr number = { 0 };
 
-	if (!way->gateway[0])
-		return 0;
+	inet_pton(AF_INET, address, &number);
+	return number.s_addr;
+}
+
+/* Whether the address of the card brings a route to @address with it. */
+static bool is_in_network(const char *address, const struct way_back *way)
+{
+	in_addr_t differ = number_of(address) ^ number_of(way->local);
+
+	return !(differ & number_of(way->netmask));
+}
+
+/* To one on the card's segment that is outside of its network. */
+static int add_host(int fd, char *card, const char *address)
+{
+	struct rtentry route = { .rt_flags = RTF_UP | RTF_HOST, .rt_dev = card };
+
+	set_address(&route.rt_dst, address);
+	return ioctl(fd, SIOCADDRT, &route);
+}
+
+static int add_gateway(int fd, char *card, const char *gateway)
+{
+	struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY, .rt_dev = card };
+
 	set_address(&route.rt_dst, "0.0.0.0");
 	set_address(&route.rt_genmask, "0.0.0.0");
-	set_address(&route.rt_gateway, way->gateway);
+	set_address(&route.rt_gateway, gateway);
 	return ioctl(fd, SIOCADDRT, &route);
+}
+
+/* After the card is up: before, it takes no routes. */
+static int add_routes(int fd, char *card, const struct way_back *way)
+{
+	const bool has_gateway = way->gateway[0];
+	const char *next = has_gateway ? way->gateway : way->address;
+
+	if (!is_in_network(next, way) && add_host(fd, card, next))
+		return -1;
+	return has_gateway ? add_gateway(fd, card, way->gateway) : 0;
 }
 
 int network_up(struct network *network, const struct way_back *way,
@@ -136,7 +170,7 @@ int network_up(struct network *network, const struct way_back *way,
 	memcpy(network->card, card, sizeof(network->card));
 	if (give(fd, SIOCSIFADDR, card, way->local) ||
 	    give(fd, SIOCSIFNETMASK, card, way->netmask) ||
-	    set_up(fd, card, true) || add_gateway(fd, way))
+	    set_up(fd, card, true) || add_routes(fd, card, way))
 		result = refuse(why, "cannot bring up '%s' with '%s': %s",
 				card, way->local, strerror(errno));
 	close(fd);

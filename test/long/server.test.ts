@@ -16,11 +16,14 @@ import {useOwnInitramfs} from '../lab/own-initramfs.js'
 
 const SERVER = '10.8.0.1'
 const CLIENT = '10.8.0.2'
+const GATEWAY = '10.8.0.254'
 const PORT = 7117
 const IMAGES = '/srv/images'
 /** The unit that the package brings. */
 const RECEIVE = 'permafrost-receive.service'
 const DIARY = '/var/lib/diary'
+/** For the shell: the only card. */
+const CARD = '"$(ls /sys/class/net | grep -v "^lo$" | head -n 1)"'
 const ARCHIVE = '/dev/disk/by-id/virtio-archive'
 const TARGET = '/etc/permafrost/permafrost.conf.d/60-target.conf'
 /** Ends units that may not be there, and lets their names be taken again. */
@@ -92,9 +95,9 @@ test.serial('a server that is killed half-way: the machine goes on, with the rea
 
 test.serial('a server that is no longer to be reached half-way: the machine goes on, with the reason', async t => {
   await setTarget(`tcp://${SERVER}:${PORT}/client`, 'TargetTimeoutSec=5')
-  await whenComing('ip link set "$(ls /sys/class/net | grep -v "^lo$" | head -n 1)" down; systemctl kill --signal=CONT receive')
+  await whenComing(`ip link set ${CARD} down; systemctl kill --signal=CONT receive`)
   await rollsBack(t, /nothing was heard of it for 5 s/)
-  await insideShell(server, 'ip link set "$(ls /sys/class/net | grep -v "^lo$" | head -n 1)" up')
+  await insideShell(server, `ip link set ${CARD} up`)
   await startServer()
   await setTarget(`tcp://${SERVER}:${PORT}/client`)
 })
@@ -121,6 +124,20 @@ test.serial('a server that is not there at the boot: an ordinary one that says w
   t.regex(await startsAnew(t), /not resuming: cannot connect to 'tcp:.*' \(10\.8\.0\.1\): Connection refused[\s\S]*not resuming: the image of '.*' went elsewhere as a stream and was not brought back/)
   t.regex(await inside(client, ['permafrost', 'image', 'show']), /^state +aborted$/m)
   t.regex(await inside(client, ['ip', 'addr']), new RegExp(`inet ${CLIENT}/24`))
+})
+
+test.serial('a card that is alone in its network: the next boot reaches the server through a gateway outside of it', async t => {
+  await startServer()
+  await insideShell(server, `ip addr add ${GATEWAY}/24 dev ${CARD}`)
+  await insideShell(client, `
+    card=${CARD}
+    ip addr del ${CLIENT}/24 dev $card; ip addr add ${CLIENT}/32 dev $card
+    ip route add ${GATEWAY} dev $card; ip route add ${SERVER} via ${GATEWAY}`)
+  await startWork()
+  const before = await checkMemory(client, 'hold')
+  await hibernates(t)
+  await goesOn(t, before)
+  t.regex(await inside(client, ['ip', 'route', 'get', SERVER]), new RegExp(`via ${GATEWAY}`))
 })
 
 test.serial('over TLS, both sides show their certificates, and the next boot fetches the image', async t => {
