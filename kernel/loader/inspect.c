@@ -116,43 +116,45 @@ static int discard(void *context, const u8 *bytes, u32 count,
 	return 0;
 }
 
-/* Is this the stream that the device gives leave to, and every bit of it right? */
-static int check_stream(int fd, const char *from,
-			const struct superblock *superblock,
-			const struct header *header, struct reason *why)
-{
-	struct stream stream;
-	int result = stream_begin(&stream, fd, from, STREAM_ANY_PATIENCE,
-				  why);
+/* Which stream is looked for. */
+struct wanted {
+	const struct superblock *superblock;
+	const struct header *header;
+};
 
-	if (!result && memcmp(stream.image_id, superblock->image_id,
-			      sizeof(stream.image_id)))
-		result = refuse(why, "the stream is that of another image");
-	if (!result)
-		result = stream_run(&stream, superblock, header, discard, NULL,
-				    why);
-	return result;
+/* Is this the stream that the device gives leave to, and every bit of it right? */
+static int check_stream(void *context, struct stream *stream,
+			struct reason *why)
+{
+	const struct wanted *wanted = context;
+
+	if (memcmp(stream->image_id, wanted->superblock->image_id,
+		   sizeof(stream->image_id)))
+		return refuse(why, "the stream is that of another image");
+	return stream_run(stream, wanted->superblock, wanted->header, discard,
+			  NULL, why);
 }
 
 static int check_server(const struct superblock *superblock,
 			const struct header *header, struct reason *why)
 {
+	struct wanted wanted = { superblock, header };
 	struct way_back way;
-	struct server server;
-	int result = way_back_read(header, &way, why);
+	const int result = way_back_read(header, &way, why);
 
 	if (result > 0)
 		return refuse(why, "the image went to no server");
-	if (result || server_open(&server, &way, superblock->image_id, why))
+	if (result)
 		return -1;
-	result = check_stream(server.fd, way.target, superblock, header, why);
-	server_close(&server);
-	return result;
+	return server_fetch(&way, superblock->image_id, check_stream, &wanted,
+			    why);
 }
 
 static int check_source(const char *from, const struct superblock *superblock,
 			const struct header *header, struct reason *why)
 {
+	struct wanted wanted = { superblock, header };
+	struct stream stream;
 	int result;
 	int fd = STDIN_FILENO;
 
@@ -161,7 +163,9 @@ static int check_source(const char *from, const struct superblock *superblock,
 	if (fd < 0)
 		return refuse(why, "cannot open '%s': %s", from,
 			      strerror(errno));
-	result = check_stream(fd, from, superblock, header, why);
+	result = stream_begin(&stream, fd, from, STREAM_ANY_PATIENCE, why);
+	if (!result)
+		result = check_stream(&wanted, &stream, why);
 	if (fd != STDIN_FILENO)
 		close(fd);
 	return result;

@@ -108,7 +108,7 @@ static int check_image(const struct disk *disk,
 }
 
 /* Returns only when the image was refused. */
-static int load_and_jump(const struct stream *stream, const struct disk *disk,
+static int load_and_jump(struct stream *stream, const struct disk *disk,
 			 const struct superblock *superblock,
 			 const struct header *header, struct reason *why)
 {
@@ -137,7 +137,7 @@ static int load_and_jump(const struct stream *stream, const struct disk *disk,
 	return result;
 }
 
-static int resume_stream(const struct stream *stream, struct reason *why)
+static int resume_stream(struct stream *stream, struct reason *why)
 {
 	struct search search = { .image_id = stream->image_id };
 	struct header header = { 0 };
@@ -238,23 +238,24 @@ static int find_server(struct search *search, struct way_back *way,
 	return result;
 }
 
+static int resume_fetched(void *context, struct stream *stream,
+			  struct reason *why)
+{
+	(void)context;
+	return resume_stream(stream, why);
+}
+
 /* Returns only when the image was refused. */
 static int fetch_and_resume(const struct way_back *way,
 			    const struct search *search, struct reason *why)
 {
 	struct network network;
-	struct server server;
-	struct stream stream;
 
 	say("fetching the image from '%s'", way->target);
 	if (network_up(&network, way, why))
 		return -1;
-	if (!server_open(&server, way, search->superblock.image_id, why)) {
-		if (!stream_begin(&stream, server.fd, way->target,
-				  STREAM_ANY_PATIENCE, why))
-			resume_stream(&stream, why);
-		server_close(&server);
-	}
+	server_fetch(way, search->superblock.image_id, resume_fetched, NULL,
+		     why);
 	network_down(&network);
 	return -1;
 }

@@ -7,10 +7,13 @@
  * - TLS is spoken by openssl(1), which refuses a server whose certificate is
  *   not for that host or not signed by our authority. A stream that is cut
  *   short is told by its missing end, so nothing depends on how TLS ends.
+ * - A session is worth more than a minute: a stream that is cut in its middle,
+ *   as by a server that starts anew, is asked for again.
  */
 #include "server.h"
 
 #include "clock.h"
+#include "say.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +31,7 @@
 #define ATTEMPT_MS 5000
 #define TRY_AGAIN_US 500000U
 #define SILENCE_SECONDS 30
+#define FETCHES_MAX 3
 
 #define REQUEST_BYTES 256U
 #define REQUEST_VERSION 1U
@@ -36,6 +40,12 @@
 
 #define OPENSSL "/usr/bin/openssl"
 #define TLS_FILES "/etc/permafrost/tls/"
+
+/* A connection to a server. */
+struct server {
+	int fd;
+	pid_t helper;		/* speaks TLS; 0 when nobody has to */
+};
 
 static int connect_once(const struct sockaddr_in *address)
 {
@@ -196,7 +206,19 @@ static int hear_answer(const struct server *server, const struct way_back *way,
 	return 0;
 }
 
-int server_open(struct server *server, const struct way_back *way,
+static void close_server(struct server *server)
+{
+	if (server->fd >= 0)
+		close(server->fd);
+	server->fd = -1;
+	if (server->helper) {
+		kill(server->helper, SIGKILL);
+		waitpid(server->helper, NULL, 0);
+	}
+	server->helper = 0;
+}
+
+static int open_server(struct server *server, const struct way_back *way,
 		const u8 image_id[16], struct reason *why)
 {
 	const struct timeval silence = { .tv_sec = SILENCE_SECONDS };
@@ -222,18 +244,41 @@ int server_open(struct server *server, const struct way_back *way,
 	if (!result)
 		result = hear_answer(server, way, why);
 	if (result)
-		server_close(server);
+		close_server(server);
 	return result;
 }
 
-void server_close(struct server *server)
+static int fetch_once(const struct way_back *way, const u8 image_id[16],
+		      stream_taker take, void *context, bool *was_cut,
+		      struct reason *why)
 {
-	if (server->fd >= 0)
-		close(server->fd);
-	server->fd = -1;
-	if (server->helper) {
-		kill(server->helper, SIGKILL);
-		waitpid(server->helper, NULL, 0);
+	struct server server;
+	struct stream stream;
+	int result;
+
+	*was_cut = false;
+	if (open_server(&server, way, image_id, why))
+		return -1;
+	result = stream_begin(&stream, server.fd, way->target,
+			      STREAM_ANY_PATIENCE, why);
+	if (!result) {
+		result = take(context, &stream, why);
+		*was_cut = stream.was_cut;
 	}
-	server->helper = 0;
+	close_server(&server);
+	return result;
+}
+
+int server_fetch(const struct way_back *way, const u8 image_id[16],
+		 stream_taker take, void *context, struct reason *why)
+{
+	for (int fetches = 1;; fetches++) {
+		bool was_cut;
+		int result = fetch_once(way, image_id, take, context, &was_cut,
+					why);
+
+		if (!result || !was_cut || fetches == FETCHES_MAX)
+			return result;
+		say("%s; asking for it again", why->text);
+	}
 }

@@ -37,7 +37,7 @@ struct frame {
 };
 
 struct run {
-	const struct stream *stream;
+	struct stream *stream;
 	const struct superblock *superblock;
 	const struct header *header;
 	chunk_consumer consume;
@@ -60,26 +60,38 @@ static bool is_silent(const struct stream *stream)
 	       poll(&waiting, 1, stream->patience_ms) == 0;
 }
 
-static int read_exactly(const struct stream *stream, u8 *to, size_t bytes,
+/* How many bytes came, at least one. */
+static ssize_t read_some(const struct stream *stream, u8 *to, size_t bytes,
+			 struct reason *why)
+{
+	ssize_t got;
+
+	if (is_silent(stream))
+		return refuse(why, "nothing came from '%s' for %d s",
+			      stream->name, stream->patience_ms / 1000);
+	do {
+		got = read(stream->fd, to, bytes);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return refuse(why, "cannot read '%s': %s", stream->name,
+			      errno == EAGAIN ? "nothing came for too long" :
+			      strerror(errno));
+	if (!got)
+		return refuse(why, "the stream from '%s' ends before the image is complete",
+			      stream->name);
+	return got;
+}
+
+static int read_exactly(struct stream *stream, u8 *to, size_t bytes,
 			struct reason *why)
 {
 	while (bytes) {
-		ssize_t got;
+		const ssize_t got = read_some(stream, to, bytes, why);
 
-		if (is_silent(stream))
-			return refuse(why, "nothing came from '%s' for %d s",
-				      stream->name, stream->patience_ms / 1000);
-		got = read(stream->fd, to, bytes);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return refuse(why, "cannot read '%s': %s", stream->name,
-				      errno == EAGAIN ?
-				      "nothing came for too long" :
-				      strerror(errno));
-		if (!got)
-			return refuse(why, "the stream from '%s' ends before the image is complete",
-				      stream->name);
+		if (got < 0) {
+			stream->was_cut = true;
+			return -1;
+		}
 		to += got;
 		bytes -= (size_t)got;
 	}
@@ -112,6 +124,7 @@ int stream_begin(struct stream *stream, int fd, const char *name,
 	stream->fd = fd;
 	stream->name = name;
 	stream->patience_ms = patience_ms;
+	stream->was_cut = false;
 	if (read_exactly(stream, opening, sizeof(opening), why))
 		return -1;
 	if (memcmp(opening, magic, sizeof(magic)))
@@ -313,7 +326,7 @@ static int run_frames(struct run *run, struct reason *why)
 	return check_closing(run, &frame, why);
 }
 
-int stream_run(const struct stream *stream, const struct superblock *superblock,
+int stream_run(struct stream *stream, const struct superblock *superblock,
 	       const struct header *header, chunk_consumer consume,
 	       void *context, struct reason *why)
 {

@@ -10,6 +10,7 @@ struct stream {
 	const char *name;
 	int patience_ms;	/* with its silence from now on */
 	u8 image_id[16];
+	bool was_cut;		/* the source ended, failed or fell silent */
 };
 
 /* For who sees to it otherwise that nobody waits for ever, or is asked to. */
@@ -25,7 +26,7 @@ int stream_begin(struct stream *stream, int fd, const char *name,
  * stream came, every digest in it held, and it is the stream of this very
  * superblock and header, which came from the spare device.
  */
-int stream_run(const struct stream *stream, const struct superblock *superblock,
+int stream_run(struct stream *stream, const struct superblock *superblock,
 	       const struct header *header, chunk_consumer consume,
 	       void *context, struct reason *why);
 

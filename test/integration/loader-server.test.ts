@@ -31,11 +31,11 @@ withLoader('fetches the image that the spare device names from its server, and f
 })
 
 withLoader('says so when the server keeps another image under that name, or none', async t => {
-  const {spare, port, directory} = await sentAway(t)
+  const {spare, port} = await sentAway(t)
   await sendImage(targetAt(port), randomBytes(16).toString('hex'))
   t.regex(String(loader.inspect(spare, FETCH).refused), /'tcp:.*' does not send the image: .*another one/)
   const other = await startCommand(t, temporaryDirectory(t))
-  const lost = await sentAway(t, {directory, wayBack: {address: '127.0.0.1', port: String(other.port)}})
+  const lost = await sentAway(t, {wayBack: {address: '127.0.0.1', port: String(other.port)}})
   t.regex(String(loader.inspect(lost.spare, FETCH).refused), /'tcp:.*' does not send the image: .*none is kept under that name/)
 })
 
@@ -47,6 +47,18 @@ withLoader('says so when what answers is no server of images, or goes without a 
     const port = await startLiar(t, answer)
     const {spare} = await sentAway(t, {wayBack: {port: String(port)}})
     t.regex(String(loader.inspectSanitized(spare, FETCH).refused), reason)
+  }
+})
+
+withLoader('asks again for what was cut in the middle, and gives up after the third time', async t => {
+  for (const [cuts, refused] of [[2, /^null$/], [3, /ends before the image is complete/]] as const) {
+    const cutter = await startCutter(t, cuts)
+    const {spare, port} = await sentAway(t, {wayBack: {port: String(cutter.port)}})
+    cutter.leadTo(port)
+    const answer = loader.inspectSanitized(spare, FETCH)
+    t.regex(String(answer.refused), refused)
+    t.is(answer.isGood, cuts < 3)
+    t.is(answer.stderr.match(/asking for it again/g)?.length, 2)
   }
 })
 
@@ -91,13 +103,12 @@ withLoader('leaves an image that went to no server to somebody else', async t =>
 })
 
 interface Sent {
-  readonly directory?: string
   /** Instead of what is true; null for no way back at all. */
   readonly wayBack?: Readonly<Record<string, string>> | null
 }
 
-async function sentAway(t: ExecutionContext, {directory = temporaryDirectory(t), wayBack = {}}: Sent = {}) {
-  const {port} = await startCommand(t, directory)
+async function sentAway(t: ExecutionContext, {wayBack = {}}: Sent = {}) {
+  const {port} = await startCommand(t, temporaryDirectory(t))
   const spare = loader.write(Buffer.alloc(0))
   truncateSync(spare, 64 * 2 ** 20)
   const device = new SpareDevice(spare, {files: openFiles(), digest})
@@ -105,7 +116,7 @@ async function sentAway(t: ExecutionContext, {directory = temporaryDirectory(t),
   const target = misleading(targetAt(port), wayBack)
   await using session = await new AwaySink({spare: device, target, digest, grantsResume: true, settle: async () => {}}).begin()
   await fillImage(session, 5)
-  return {spare, port, directory}
+  return {spare, port}
 }
 
 function targetAt(port: number): StreamTarget {
@@ -139,4 +150,29 @@ async function startLiar(t: ExecutionContext, answer: string, {isSilentThen = fa
   t.teardown(() => worker.terminate())
   const [port]: readonly unknown[] = await once(worker, 'message')
   return Number(port)
+}
+
+/** Stands before a server and cuts the first connections after some of what is sent. In a thread, as above. */
+async function startCutter(t: ExecutionContext, cuts: number) {
+  const worker = new Worker(`
+    const {parentPort} = require('node:worker_threads')
+    const {connect, createServer} = require('node:net')
+    let to = 0, left = ${cuts}
+    parentPort.on('message', (port) => { to = port })
+    const stand = createServer((caller) => {
+      const server = connect(to, '127.0.0.1')
+      for (const end of [caller, server]) end.on('error', () => {})
+      caller.pipe(server)
+      if (left-- <= 0) return server.pipe(caller)
+      let passed = 0
+      server.on('data', (bytes) => {
+        caller.write(bytes.subarray(0, Math.max(0, 4096 - passed)))
+        passed += bytes.length
+        if (passed >= 4096) caller.end()
+      })
+    })
+    stand.listen(0, '127.0.0.1', () => parentPort.postMessage(stand.address().port))`, {eval: true, execArgv: []})
+  t.teardown(() => worker.terminate())
+  const [port]: readonly unknown[] = await once(worker, 'message')
+  return {port: Number(port), leadTo: (to: number) => worker.postMessage(to)}
 }

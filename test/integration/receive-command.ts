@@ -12,6 +12,9 @@ export function spawnCommand(words: readonly string[]) {
 export async function startCommand(t: ExecutionContext, directory: string, options: readonly string[] = []) {
   const child = spawnCommand(['receive', '--listen', '127.0.0.1:0', '--directory', directory, ...options])
   t.teardown(() => void child.kill('SIGKILL'))
-  const [line]: readonly unknown[] = await once(createInterface(child.stdout), 'line')
+  const ended = once(child, 'exit').then(([status]: readonly unknown[]): never => {
+    throw new Error(`the server has ended with ${String(status)}`)
+  })
+  const [line]: readonly unknown[] = await Promise.race([once(createInterface(child.stdout), 'line'), ended])
   return {child, port: Number(/:(\d+)$/.exec(String(line))?.[1])}
 }
