@@ -11,7 +11,7 @@ import {refuseUnlessReady} from './preflight.js'
 import {reportProgress} from './progress.js'
 import {reportAttempt} from './report.js'
 import {giveUpImage, leaveSnapshot, restoreTables, writeDownMerges} from './rollback.js'
-import {freezeEverybody, makeValid, prepareFileSystems, readFingerprints, saveStream} from './steps.js'
+import {freezeEverybody, keepNeededRunning, makeValid, powerOffAlone, prepareFileSystems, readFingerprints, saveStream} from './steps.js'
 import {RoomWatch} from './watch.js'
 
 export interface SnapshotRequest extends HibernateRequest {
@@ -154,8 +154,10 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
       onState('powering-off')
       // Nobody runs any more from before the image may be resumed: see powerOffAlone() in steps.ts.
       frozen = freezeEverybody(this.machine)
+      // Whom the policy names does, since the spare device may be behind one of them.
+      const needed = keepNeededRunning(this.machine)
       await mergeNotes.clearMerges()
-      return syscalls.powerOff()
+      return powerOffAlone(this.machine, needed)
     } catch (error) {
       // Before what it has in memory and on swap devices is let go, and before anybody runs. A list beside an image that may be
       // resumed is merged, and the image given up: at no time is there neither.

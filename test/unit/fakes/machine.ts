@@ -121,6 +121,11 @@ export interface RecordedRequest extends HibernateRequest {
   readonly progress: Progress[]
 }
 
+/** Whom a policy names. */
+export function needed(pid: number): Needed {
+  return {pid, command: 'nbd-client', unit: null, line: 'x.conf:1', reason: 'test'}
+}
+
 export function recordingRequest(signal: AbortSignal = new AbortController().signal): RecordedRequest {
   const states: StoryState[] = []
   const progress: Progress[] = []

@@ -16,11 +16,10 @@ import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {readChunks, readHeader} from '../../../service/image/read.js'
 import type {MergeList} from '../../../service/image/merge-list.js'
 import {decodeSuperblock, type ImageState} from '../../../service/image/superblock.js'
-import type {Needed} from '../../../service/policy/match.js'
 import {hibernate} from '../../../service/stories/hibernate.js'
 import {recover} from '../../../service/stories/rollback.js'
 import {assertAsBefore} from '../fakes/as-before.js'
-import {fakeMachine, ORIGINAL_TABLES, recordingRequest, type FakeMachine} from '../fakes/machine.js'
+import {fakeMachine, needed, ORIGINAL_TABLES, recordingRequest, type FakeMachine} from '../fakes/machine.js'
 
 test('the created side ends with the power off, and by then the image is valid', async (t) => {
   const {fake, request, atPowerOff} = await hibernateUntilPowerOff(t)
@@ -380,8 +379,4 @@ async function hibernateUntilPowerOff(t: ExecutionContext) {
   const request = recordingRequest()
   await hibernate(request, fake.machine)
   return {fake, request, atPowerOff: decodeSuperblock(sectors[0] ?? Buffer.alloc(0), fake.machine.digest, 'spare')}
-}
-
-function needed(pid: number): Needed {
-  return {pid, command: 'nbd-client', unit: null, line: 'x.conf:1', reason: 'test'}
 }

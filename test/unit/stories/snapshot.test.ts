@@ -2,16 +2,17 @@ import {readFileSync} from 'node:fs'
 import test, {type ExecutionContext} from 'ava'
 import {FAULT_POINTS, parseFaults} from '../../../service/edge/faults.js'
 import type {ByteInput} from '../../../service/edge/pipe.js'
-import {AbortedError, CowFullError, FaultInjectedError, MemoryRunsOutError, SinkError} from '../../../service/errors.js'
+import {AbortedError, CowFullError, FaultInjectedError, FreezeError, MemoryRunsOutError, SinkError} from '../../../service/errors.js'
 import {MERGE_SLOTS_BYTES, MERGE_SLOTS_OFFSET} from '../../../service/image/merge-list.js'
 import {receiveImage} from '../../../service/image/stream-read.js'
 import {decodeSuperblock} from '../../../service/image/superblock.js'
 import {AwaySink} from '../../../service/sinks/away-sink.js'
+import type {MergeNotes} from '../../../service/sinks/sink.js'
 import type {StreamTarget} from '../../../service/sinks/stream-target.js'
 import {recover} from '../../../service/stories/rollback.js'
 import {snapshotRunning, type SnapshotRequest} from '../../../service/stories/snapshot.js'
 import {assertAsBefore} from '../fakes/as-before.js'
-import {fakeMachine, ORIGINAL_TABLES, recordingRequest, type FakeMachine, type FakeMachineOptions} from '../fakes/machine.js'
+import {fakeMachine, needed, ORIGINAL_TABLES, recordingRequest, type FakeMachine, type FakeMachineOptions} from '../fakes/machine.js'
 
 test('after halt the power goes when the other side has everything, and by then the image may be resumed', async (t) => {
   const {fake, away, atPowerOff} = await untilPowerOff(t)
@@ -37,6 +38,32 @@ test('everybody runs before the first byte goes out, and what they write is on t
 test('the list of merges is gone when the power goes, so that the next boot resumes', async (t) => {
   const {lists} = await untilPowerOff(t)
   t.true(lists[0]?.every((byte) => byte === 0))
+})
+
+test('while the list goes nobody runs but whom the policy names, and when the power goes nobody does', async (t) => {
+  const fake = await awayMachine(t, new FakeTarget(), {needed: [needed(70), needed(71)]})
+  const running: (readonly number[] | null)[] = []
+  const mergeNotes: MergeNotes = {
+    readMerges: () => fake.spare.readMerges(),
+    recordMerges: (list) => fake.spare.recordMerges(list),
+    clearMerges: () => {
+      running.push(fake.kernel.isFrozen ? [...fake.kernel.unfrozen] : null)
+      return fake.spare.clearMerges()
+    },
+  }
+  await snapshotRunning(request('halt'), {...fake.machine, mergeNotes})
+  t.deepEqual(running[0], [70, 71])
+  t.deepEqual(fake.kernel.runningAtPowerOff, [[]])
+})
+
+test('when somebody does not stop for the second time the machine goes on as it was', async (t) => {
+  const fake = await awayMachine(t, new FakeTarget())
+  const outcome = await snapshotRunning({...request('halt'), onState: (state) => {
+    if (state === 'powering-off') fake.kernel.failing = {call: 'freezeProcesses', error: new FreezeError(110, {pid: 9, command: 'dd'})}
+  }}, fake.machine)
+  t.regex(outcome.kind === 'rolled-back' ? outcome.cause.message : '', /'dd' \(pid 9\) does not stop/)
+  t.is(fake.kernel.poweredOff, 0)
+  await assertAsBefore(t, fake)
 })
 
 test('an image that may be resumed is held until the power goes, so that nobody swaps out over what it has there', async (t) => {
