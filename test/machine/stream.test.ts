@@ -130,7 +130,7 @@ for (const {does, holds} of casesOfRun([HALTS], [BROUGHT_AGAIN, MERGES, READER_G
 
 /** What runs meanwhile, from its beginning. */
 async function startWork(): Promise<void> {
-  await inside(machine, ['rm', '-f', DIARY])
+  await insideShell(machine, `systemctl stop diary hold 2> /dev/null || :; systemctl reset-failed diary hold 2> /dev/null || :; rm -f ${DIARY}`)
   await startPayload(machine, 'diary', 'append', DIARY)
   await holdMemory(machine, 'hold', 60)
 }
