@@ -13,7 +13,12 @@ const LOCK_NB = 4
 export function lockDirectory(directory: string): Disposable | null {
   const flock = koffi.load('libc.so.6').func('int flock(int fd, int operation)')
   const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
-  const unlock = (): void => closeSync(fd)
+  // Once: its number may be somebody else's by the next time.
+  let isOpen = true
+  const unlock = (): void => {
+    if (isOpen) closeSync(fd)
+    isOpen = false
+  }
   if (Number(flock(fd, LOCK_EX | LOCK_NB)) < 0 && koffi.errno() === osConstants.errno.EWOULDBLOCK) {
     unlock()
     return null
