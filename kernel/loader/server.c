@@ -219,7 +219,7 @@ static void close_server(struct server *server)
 }
 
 static int open_server(struct server *server, const struct way_back *way,
-		const u8 image_id[16], struct reason *why)
+		       const u8 image_id[16], struct reason *why)
 {
 	const struct timeval silence = { .tv_sec = SILENCE_SECONDS };
 	int result = 0;

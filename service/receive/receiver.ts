@@ -34,7 +34,6 @@ export class Receiver implements AsyncDisposable {
   readonly #server: Server
   readonly #callers = new Set<Socket>()
   readonly #served = new Set<Promise<void>>()
-
   readonly #claim: Disposable
 
   private constructor(parts: ReceiverParts, claim: Disposable) {
@@ -53,15 +52,15 @@ export class Receiver implements AsyncDisposable {
   /** Throws StoreError where it cannot listen, or has no such directory for itself. */
   static async start(parts: ReceiverParts): Promise<Receiver> {
     const claim = parts.store.claim()
-    const receiver = new Receiver(parts, claim)
     try {
+      const receiver = new Receiver(parts, claim)
       receiver.#server.listen(parts.port, parts.host)
       await once(receiver.#server, 'listening')
+      return receiver
     } catch (cause) {
       claim[Symbol.dispose]()
       throw new StoreError('listen on', `${parts.host}:${parts.port}`, {cause})
     }
-    return receiver
   }
 
   get address(): AddressInfo {

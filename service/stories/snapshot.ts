@@ -152,9 +152,9 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
       signal.throwIfAborted()
       if (then === 'merge') return
       onState('powering-off')
-      // Nobody runs any more from before the image may be resumed: see powerOffAlone() in steps.ts.
+      // From before the list goes nobody runs but whom the policy names, since the spare device may be behind one of them; and from
+      // before the power goes nobody does: see powerOffAlone() in steps.ts.
       frozen = freezeEverybody(this.machine)
-      // Whom the policy names does, since the spare device may be behind one of them.
       const needed = keepNeededRunning(this.machine)
       await mergeNotes.clearMerges()
       return powerOffAlone(this.machine, needed)

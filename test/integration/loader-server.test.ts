@@ -62,7 +62,7 @@ withLoader('asks again for what was cut in the middle, and gives up after the th
   }
 })
 
-withLoader('gives up on a server that falls silent in the middle', async t => {
+withLoader('gives up on a server that falls silent before the image', async t => {
   const port = await startLiar(t, "'sending 100\\n'", {isSilentThen: true})
   const {spare} = await sentAway(t, {wayBack: {port: String(port)}})
   t.regex(String(loader.inspectSanitized(spare, FETCH).refused), /nothing came for too long/)

@@ -3,6 +3,7 @@ import test, {type ExecutionContext} from 'ava'
 import {attemptInside, inside, insideShell} from '../lab/execute.js'
 import {readSpare} from '../lab/figures.js'
 import {fsck} from '../lab/outside.js'
+import {useOwnInitramfs} from '../lab/own-initramfs.js'
 import {scratchMachine, type ScratchMachine} from '../lab/scratch.js'
 import {down} from '../lab/verbs/down.js'
 import {askAndWait, hibernate} from '../lab/verbs/hibernate.js'
@@ -12,7 +13,6 @@ import {
   appendedLines, checkMemory, diaryComplaints, holdMemory, kernelLogOf, kernelTrouble, memoryComplaints, startPayload,
   waitFor, type HeldMemory
 } from '../lab/workload.js'
-import {useOwnInitramfs} from '../lab/own-initramfs.js'
 
 const SERVER = '10.7.0.1'
 const CLIENT = '10.7.0.2'
