@@ -26,16 +26,19 @@ const REQUESTS: Readonly<Record<Via, readonly string[]>> = {
 
 /** Emulated, with a gigabyte that does not compress, a save takes a minute. */
 const SAVE_PATIENCE_MS = 600_000
-const ASK_EVERY_MS = 500
+export const ASK_EVERY_MS = 500
+/** The unit that asks. */
+const REQUEST = 'permafrost-lab-request.service'
 const ANSWER_PATIENCE_MS = 2_000
 
-/** `via` is one of the ways there are, or a command of a test's own that asks. */
-export async function hibernate(machine: Machine, via: Via | readonly string[]): Promise<Report> {
+/**
+ * `via` is one of the ways there are, or a command of a test's own that asks. For `quietMs` the machine is not asked if it has been
+ * refused: what asks takes of the time that a benchmark measures.
+ */
+export async function hibernate(machine: Machine, via: Via | readonly string[], quietMs = ASK_EVERY_MS): Promise<Report> {
   using _held = await machine.lock()
   await leaveStockPath(machine)
-  const started = performance.now()
-  const reason = await askAndWait(machine, typeof via === 'string' ? REQUESTS[via] : via, 'systemd-hibernate.service')
-  const seconds = secondsSince(started)
+  const {reason, seconds} = await askAndMeasure(machine, typeof via === 'string' ? REQUESTS[via] : via, 'systemd-hibernate.service', quietMs)
   if (reason !== null)
     return {ok: false, seconds, ...NO_FIGURES, bootToUserMs: null, reason}
   const {ok, reason: fault, figures} = await judgeImage(machine)
@@ -68,33 +71,54 @@ async function judgeImage(machine: Machine): Promise<Judgement> {
  * a roll-back, a kernel that restarted. `unit` is the service that hibernates when the request itself returns at once.
  */
 export async function askAndWait(machine: Machine, argv: readonly string[], unit: string): Promise<string | null> {
-  const over = new AbortController()
-  const patience = AbortSignal.timeout(SAVE_PATIENCE_MS)
+  return (await askAndMeasure(machine, argv, unit, ASK_EVERY_MS)).reason
+}
+
+/** As askAndWait(), with the time from the request to its end. */
+export async function askAndMeasure(
+  machine: Machine, argv: readonly string[], unit: string, quietMs: number
+): Promise<{readonly reason: string | null, readonly seconds: number}> {
   const before = await inside(machine, ['date', '+%s'])
   // As a unit of its own it lives on when the agent's connection goes with the machine; a resumed one is still there.
-  const request = 'permafrost-lab-request.service'
-  await attemptInside(machine, ['systemctl', 'stop', request])
+  await attemptInside(machine, ['systemctl', 'stop', REQUEST])
   await attemptInside(machine, ['systemctl', 'reset-failed'])
+  const started = performance.now()
+  const reason = await ask({machine, argv, unit, quietMs, before: before.trim()})
+  return {reason, seconds: secondsSince(started)}
+}
+
+interface Asking {
+  readonly machine: Machine
+  readonly argv: readonly string[]
+  readonly unit: string
+  readonly quietMs: number
+  /** Seconds since 1970 in the machine. */
+  readonly before: string
+}
+
+async function ask({machine, argv, unit, quietMs, before}: Asking): Promise<string | null> {
+  const over = new AbortController()
+  const patience = AbortSignal.timeout(SAVE_PATIENCE_MS)
   await inside(machine, [
-    'systemd-run', '--quiet', `--unit=${request}`, '--property=RemainAfterExit=yes', '--', ...argv.map(escapeDollars)
+    'systemd-run', '--quiet', `--unit=${REQUEST}`, '--property=RemainAfterExit=yes', '--', ...argv.map(escapeDollars)
   ])
-  const refused = watchForRefusal(machine, [request, unit], over.signal)
+  const refused = watchForRefusal({machine, units: [REQUEST, unit], quietMs, signal: over.signal})
   try {
     const ended = machine.ended(AbortSignal.any([patience, over.signal]))
     const first = await Promise.race([
       ended.then(end => end === 'powered-off' ? null : `The machine ended otherwise than by switching itself off: ${end === 'gone' ? `killed by ${machine.killer ?? 'whom is not known'}` : end}`),
-      refused.then(async text => `${text}: ${await journalSince(machine, before.trim())}`)
+      refused.then(async text => `${text}: ${await journalSince(machine, before)}`)
     ])
     ended.catch(() => undefined)
     return first
   } catch (thrown) {
     if (patience.aborted)
-      throw new MachineError(`The machine is still on after ${SAVE_PATIENCE_MS / 1000} s; ${await whyStillOn(machine, before.trim())}`, {cause: thrown})
+      throw new MachineError(`The machine is still on after ${SAVE_PATIENCE_MS / 1000} s; ${await whyStillOn(machine, before)}`, {cause: thrown})
     throw thrown
   } finally {
     over.abort()
     if (machine.isRunning)
-      await attemptInside(machine, ['systemctl', 'stop', request]).catch(() => undefined)
+      await attemptInside(machine, ['systemctl', 'stop', REQUEST]).catch(() => undefined)
   }
 }
 
@@ -108,10 +132,17 @@ function escapeDollars(word: string): string {
   return word.replaceAll('$', '$$$$')
 }
 
+interface Watch {
+  readonly machine: Machine
+  readonly units: readonly string[]
+  readonly quietMs: number
+  readonly signal: AbortSignal
+}
+
 /** While the machine is frozen nothing answers, and that is no refusal. */
-async function watchForRefusal(machine: Machine, units: readonly string[], signal: AbortSignal): Promise<string> {
-  while (!signal.aborted) {
-    await delay(ASK_EVERY_MS, undefined, {signal}).catch(() => undefined)
+async function watchForRefusal({machine, units, quietMs, signal}: Watch): Promise<string> {
+  for (let waitMs = quietMs; !signal.aborted; waitMs = ASK_EVERY_MS) {
+    await delay(waitMs, undefined, {signal}).catch(() => undefined)
     const failed = await failedUnit(machine, units)
     if (failed !== null)
       return failed
