@@ -1,8 +1,8 @@
 import {ImageError} from '../errors.js'
 import {readSafeU64} from './bytes.js'
 
-/** 1 MiB: large enough that calls cost nothing beside the bytes, small enough to have several in memory. */
-export const CHUNK_RAW_BYTES = 2 ** 20
+/** Small enough to have several in what little memory may be left. */
+export const CHUNK_RAW_BYTES_MINIMUM = 2 ** 20
 export const CHUNK_RAW_BYTES_MAXIMUM = 4 * 2 ** 20
 
 const CODECS = ['stored', 'lz4'] as const
@@ -25,7 +25,7 @@ const SECTION_STREAM = 0
 /** The payload of the CHUNKS record. */
 export function encodeChunks(chunks: readonly Chunk[]): Buffer {
   const bytes = Buffer.alloc(PREFIX_BYTES + chunks.length * ENTRY_BYTES)
-  bytes.writeUInt32LE(CHUNK_RAW_BYTES, 0)
+  bytes.writeUInt32LE(chunks.reduce((largest, {rawBytes}) => Math.max(largest, rawBytes), CHUNK_RAW_BYTES_MINIMUM), 0)
   bytes.writeUInt32LE(chunks.length, 4)
   chunks.forEach((chunk, index) => {
     const start = PREFIX_BYTES + index * ENTRY_BYTES

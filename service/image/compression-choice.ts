@@ -46,7 +46,7 @@ export class CompressionChoice {
 const TIMES_CARRIED = 2
 /** LZ4 decompresses four to five times as fast as it compresses. */
 const WORK_WITH_DECOMPRESSION = 1.25
-/** Two MiB in a hundred are compressed against advice; that is what keeping the figures true may cost. */
+/** Two chunks in a hundred are compressed against advice; that is what keeping the figures true may cost. */
 const PROBE_INTERVAL = 48
 /** Chunks are padded, and the header comes behind them. */
 const ROOM_FACTOR = 1.02

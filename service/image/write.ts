@@ -2,7 +2,7 @@ import {read} from 'node:fs'
 import {alignUp, allocateAligned} from '../edge/aligned.js'
 import {ImageError} from '../errors.js'
 import {PAGE_BYTES} from '../page.js'
-import {CHUNK_RAW_BYTES, type Chunk, type Codec} from './chunk.js'
+import {CHUNK_RAW_BYTES_MAXIMUM, CHUNK_RAW_BYTES_MINIMUM, type Chunk, type Codec} from './chunk.js'
 import {CompressionChoice} from './compression-choice.js'
 import type {Digest} from './digest.js'
 import type {Lz4} from './lz4.js'
@@ -17,6 +17,7 @@ import {Pool} from './pool.js'
  *   another, and written from there (or, incompressible, from where it was read).
  * - Places are given out in the order of the stream, so a sink that is no disk can be one.
  * - Memory is fixed: `slots` pairs of buffers, whatever the length of the stream.
+ * - Each chunk costs a dozen calls from JavaScript, whatever its length: the larger it is the less they count.
  */
 export async function writeImage(job: WriteJob): Promise<WrittenStream> {
   const run = new WriteRun(job)
@@ -55,6 +56,8 @@ export interface WriteJob {
   readonly digest: Digest
   /** How many chunks are compressed at once. */
   readonly threads: number
+  /** Of a chunk but the last, from CHUNK_RAW_BYTES_MINIMUM to CHUNK_RAW_BYTES_MAXIMUM; see chooseChunkBytes(). */
+  readonly chunkBytes: number
   /** Whether chunks may be stored as they are while the target is faster than the compressors. */
   readonly isAdaptive: boolean
   readonly signal: AbortSignal
@@ -83,12 +86,24 @@ interface Encoded {
   readonly storedBytes: number
 }
 
-/** LZ4_compressBound(): with that much room LZ4 need not look for the end of its target. */
-const PACKED_BYTES = CHUNK_RAW_BYTES + Math.ceil(CHUNK_RAW_BYTES / 255) + 16
-/** Beside those being compressed: one being read, three being written. */
-const EXTRA_SLOTS = 4
-/** Buffers are fixed at 16 MiB; more threads than this keep no disk busier. */
+/** Beside those being compressed: one being read, and one being written. */
+const EXTRA_SLOTS = 2
+/** More threads than that keep no disk busier. */
 const SLOTS_MAXIMUM = 8
+/** Of what is free, the rest being for what is written to meanwhile and for the kernel. */
+const PART_FOR_BUFFERS = 1 / 8
+
+/** The largest size of chunks for which there is memory, in bytes, when so many bytes of it are free. */
+export function chooseChunkBytes({freeBytes, threads}: {readonly freeBytes: number; readonly threads: number}): number {
+  const room = freeBytes * PART_FOR_BUFFERS
+  let chunkBytes = CHUNK_RAW_BYTES_MAXIMUM
+  while (chunkBytes > CHUNK_RAW_BYTES_MINIMUM && countSlots(threads) * 2 * chunkBytes > room) chunkBytes /= 2
+  return chunkBytes
+}
+
+function countSlots(threads: number): number {
+  return Math.min(SLOTS_MAXIMUM, threads + EXTRA_SLOTS)
+}
 
 class WriteRun {
   readonly #job: WriteJob
@@ -106,7 +121,7 @@ class WriteRun {
 
   constructor(job: WriteJob) {
     this.#job = job
-    this.#slots = new Pool(allocateSlots(Math.min(SLOTS_MAXIMUM, job.threads + EXTRA_SLOTS)))
+    this.#slots = new Pool(allocateSlots(countSlots(job.threads), job.chunkBytes))
     this.#compressors = new Pool(Array.from({length: job.threads}, (_, index) => index))
     this.#choice = new CompressionChoice(job.threads)
   }
@@ -121,7 +136,7 @@ class WriteRun {
       if (index === 0) this.#firstPage = Buffer.from(slot.raw.subarray(0, PAGE_BYTES))
       this.#bytesRead += length
       this.#start(index, slot, length)
-      if (length < CHUNK_RAW_BYTES) break
+      if (length < this.#job.chunkBytes) break
     }
     if (this.#bytesRead !== this.#job.streamBytes) {
       throw new ImageError(
@@ -217,11 +232,10 @@ class WriteRun {
   }
 }
 
-function allocateSlots(count: number): readonly Slot[] {
-  return Array.from({length: count}, () => ({
-    raw: allocateAligned(CHUNK_RAW_BYTES),
-    packed: allocateAligned(PACKED_BYTES),
-  }))
+function allocateSlots(count: number, chunkBytes: number): readonly Slot[] {
+  // LZ4_compressBound(): with that much room LZ4 need not look for the end of its target.
+  const packedBytes = chunkBytes + Math.ceil(chunkBytes / 255) + 16
+  return Array.from({length: count}, () => ({raw: allocateAligned(chunkBytes), packed: allocateAligned(packedBytes)}))
 }
 
 /** The first `length` bytes and zeros up to the next block. */

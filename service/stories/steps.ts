@@ -8,7 +8,7 @@ import {SystemCallError} from '../errors.js'
 import {digestPlaces, findFingerprintPlaces, findSwapPlaces} from '../image/fingerprint.js'
 import {encodeHeader} from '../image/header.js'
 import type {FileSystemRecord} from '../image/records.js'
-import {writeImage, type WriteProgress, type WrittenStream} from '../image/write.js'
+import {chooseChunkBytes, writeImage, type WriteProgress, type WrittenStream} from '../image/write.js'
 import {SIGFREEZE, SIGUNFREEZE} from '../kernel-api/abi.js'
 import {FrozenProcesses, type SnapshotImage} from '../kernel-api/freezer.js'
 import type {SnapshotResult, Syscalls} from '../kernel-api/syscalls.js'
@@ -17,6 +17,7 @@ import {PAGE_BYTES} from '../page.js'
 import type {Needed} from '../policy/match.js'
 import type {ImageSession} from '../sinks/sink.js'
 import {printFigures, type Figures} from './figures.js'
+import {readMeminfo} from './meminfo.js'
 
 /** The steps of the story, one function each. The order in which they may be taken is the story's affair. */
 
@@ -147,6 +148,8 @@ export interface StreamJob {
 }
 
 export async function saveStream(machine: Machine, job: StreamJob): Promise<WrittenStream> {
+  const threads = machine.host.compressionThreads
+  const freeBytes = readMeminfo(machine.files.readText('/proc/meminfo') ?? '')('MemFree')
   let isFirst = true
   return writeImage({
     fd: job.image.fd,
@@ -154,7 +157,8 @@ export async function saveStream(machine: Machine, job: StreamJob): Promise<Writ
     target: job.session,
     lz4: machine.lz4,
     digest: machine.digest,
-    threads: machine.host.compressionThreads,
+    threads,
+    chunkBytes: chooseChunkBytes({freeBytes, threads}),
     isAdaptive: machine.configuration.isCompressionAdaptive,
     signal: job.signal,
     onProgress(progress) {

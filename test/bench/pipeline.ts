@@ -8,6 +8,7 @@ import {loadDigest} from '../../service/image/digest.js'
 import {loadLz4} from '../../service/image/lz4.js'
 import {readChunks, readHeader} from '../../service/image/read.js'
 import {decodeSuperblock, SUPERBLOCK_BYTES} from '../../service/image/superblock.js'
+import {CHUNK_RAW_BYTES_MAXIMUM} from '../../service/image/chunk.js'
 import {writeImage} from '../../service/image/write.js'
 import {LaboratoryError, messageOf, UsageError} from '../lab/errors.js'
 import {run} from '../lab/tool.js'
@@ -109,6 +110,7 @@ async function storeAsTheServiceDoes({path, bytes}: Stream, target: string): Pro
       lz4: loadLz4(),
       digest: loadDigest(),
       threads: CORES,
+      chunkBytes: CHUNK_RAW_BYTES_MAXIMUM,
       isAdaptive: false,
       signal: new AbortController().signal,
       onProgress: () => undefined,

@@ -10,7 +10,7 @@ import {encodeHeader, type ImageHeader} from '../../../service/image/header.js'
 import {loadLz4} from '../../../service/image/lz4.js'
 import {readChunks, readHeader} from '../../../service/image/read.js'
 import {NO_ID, type Superblock} from '../../../service/image/superblock.js'
-import {writeImage, type ChunkTarget, type WriteJob, type WrittenStream} from '../../../service/image/write.js'
+import {chooseChunkBytes, writeImage, type ChunkTarget, type WriteJob, type WrittenStream} from '../../../service/image/write.js'
 
 const MIB = 2 ** 20
 const AREA = MIB
@@ -30,14 +30,24 @@ const contents: readonly (readonly [string, Buffer])[] = [
 ]
 
 for (const [name, content] of contents) {
-  test(`${name} comes back as it was`, async (t) => {
-    await using device = await newDevice()
-    const written = await write(device, content)
-    t.is(written.streamBytes, content.length)
-    t.deepEqual(written.firstPage, content.subarray(0, 4096))
-    t.true(Buffer.concat(await readBack(device, written)).equals(content))
-  })
+  for (const chunkBytes of [MIB, 4 * MIB]) {
+    test(`${name} comes back as it was from chunks of ${chunkBytes / MIB} MiB`, async (t) => {
+      await using device = await newDevice()
+      const written = await write(device, content, {chunkBytes})
+      t.is(written.streamBytes, content.length)
+      t.is(written.chunks.length, Math.ceil(content.length / chunkBytes))
+      t.deepEqual(written.firstPage, content.subarray(0, 4096))
+      t.true(Buffer.concat(await readBack(device, written)).equals(content))
+    })
+  }
 }
+
+test('chunks are as large as there is memory for, since each has its price', (t) => {
+  const sizes = [0, 127, 128, 255, 256, 4096].map((mib) => chooseChunkBytes({freeBytes: mib * MIB, threads: 2}) / MIB)
+  t.deepEqual(sizes, [1, 1, 2, 2, 4, 4])
+  t.is(chooseChunkBytes({freeBytes: 511 * MIB, threads: 16}), 2 * MIB)
+  t.is(chooseChunkBytes({freeBytes: 512 * MIB, threads: 16}), 4 * MIB)
+})
 
 test('without room for all that comes every chunk that can be is compressed', async (t) => {
   await using device = await newDevice()
@@ -114,6 +124,7 @@ interface WriteOptions {
   readonly signal?: AbortSignal
   readonly onProgress?: WriteJob['onProgress']
   readonly isAdaptive?: boolean
+  readonly chunkBytes?: number
 }
 
 function write(device: DirectDevice, content: Buffer, options: WriteOptions = {}): Promise<WrittenStream> {
@@ -136,6 +147,7 @@ function write(device: DirectDevice, content: Buffer, options: WriteOptions = {}
     lz4,
     digest,
     threads: 2,
+    chunkBytes: options.chunkBytes ?? MIB,
     isAdaptive: options.isAdaptive ?? false,
     signal: options.signal ?? new AbortController().signal,
     onProgress: options.onProgress ?? (() => {}),
