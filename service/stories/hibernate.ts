@@ -12,14 +12,7 @@ import {refuseUnlessReady} from './preflight.js'
 import {reportAttempt} from './report.js'
 import {reportProgress, type Progress} from './progress.js'
 import {giveUpImage, leaveSnapshot, restoreTables} from './rollback.js'
-import {
-  freezeEverybody,
-  makeValid,
-  powerOffAlone,
-  prepareFileSystems,
-  readFingerprints,
-  saveStream,
-} from './steps.js'
+import {freezeEverybody, makeValid, powerOffAlone, prepareFileSystems, saveImage} from './steps.js'
 
 export type StoryState =
   | 'idle'
@@ -163,15 +156,13 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     this.checkLoadable()
     onState('saving')
     const startedMs = performance.now()
-    const fingerprints = await readFingerprints(this.machine, fileSystems)
-    faults.hit('fingerprints-read')
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
-    const stream = await saveStream(this.machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
+    const saved = await saveImage(this.machine, {image, streamBytes, fileSystems, session, signal, onProgress: reportProgress(onProgress)})
     faults.hit('stream-written')
     const peakBytes = readPeakMemory(this.machine.files.readText('/proc/self/status') ?? '')
     this.note({service_peak_bytes: peakBytes, save_ms: Math.round(performance.now() - startedMs)})
     try {
-      await makeValid(this.machine, session, {stream, fileSystems, fingerprints, swaps: this.swaps, figures: this.figures})
+      await makeValid(this.machine, session, {...saved, swaps: this.swaps, figures: this.figures})
       faults.hit('image-valid')
       signal.throwIfAborted()
       onState('powering-off')

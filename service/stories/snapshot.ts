@@ -11,7 +11,7 @@ import {refuseUnlessReady} from './preflight.js'
 import {reportProgress} from './progress.js'
 import {reportAttempt} from './report.js'
 import {giveUpImage, leaveSnapshot, restoreTables, writeDownMerges} from './rollback.js'
-import {freezeEverybody, keepNeededRunning, makeValid, powerOffAlone, prepareFileSystems, readFingerprints, saveStream} from './steps.js'
+import {freezeEverybody, keepNeededRunning, makeValid, powerOffAlone, prepareFileSystems, saveImage} from './steps.js'
 import {RoomWatch} from './watch.js'
 
 export interface SnapshotRequest extends HibernateRequest {
@@ -133,10 +133,8 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     if (then === 'halt') this.checkLoadable()
     onState('saving')
     const startedMs = performance.now()
-    const fingerprints = await readFingerprints(this.machine, fileSystems)
-    faults.hit('fingerprints-read')
     const streamBytes = Number(this.figures['image_bytes'] ?? 0)
-    const stream = await saveStream(this.machine, {image, streamBytes, session, signal, onProgress: reportProgress(onProgress)})
+    const saved = await saveImage(this.machine, {image, streamBytes, fileSystems, session, signal, onProgress: reportProgress(onProgress)})
     faults.hit('stream-written')
     // Nobody may swap out to where the image has something swapped out: one that is resumed is let go by the power-off only.
     // Of one that is not, the memory is everybody's again, while the other side may still be busy.
@@ -147,7 +145,7 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     this.note({save_ms: Math.round(performance.now() - startedMs)})
     let frozen: FrozenProcesses | null = null
     try {
-      await makeValid(this.machine, session, {stream, fileSystems, fingerprints, swaps: then === 'halt' ? this.swaps : [], figures: this.figures})
+      await makeValid(this.machine, session, {...saved, swaps: then === 'halt' ? this.swaps : [], figures: this.figures})
       faults.hit('image-valid')
       signal.throwIfAborted()
       if (then === 'merge') return

@@ -3,6 +3,7 @@ import type {MappedDevice} from '../dm/device-mapper.js'
 import {findFileSystems, findUuid, isEncrypted, pathOf} from '../dm/filesystems.js'
 import {prepareSnapshots, type PreparedFileSystem} from '../dm/prepare.js'
 import {printDeviceNumber, type DeviceNumber} from '../edge/device-number.js'
+import {eitherOf} from '../edge/either-signal.js'
 import {isDisk, type SwapDevice} from '../edge/swaps.js'
 import {SystemCallError} from '../errors.js'
 import {digestPlaces, findFingerprintPlaces, findSwapPlaces} from '../image/fingerprint.js'
@@ -85,7 +86,7 @@ export function takeSnapshot(
  * What a mount would change, as it lies on the bases now that the snapshot keeps them as they are. It is digested on the devices
  * at the bottom: a volume that is encrypted, or not active, when the next boot looks is as good as any other.
  */
-export async function readFingerprints(machine: Machine, fileSystems: readonly PreparedFileSystem[]): Promise<readonly FileSystemRecord[]> {
+async function readFingerprints(machine: Machine, fileSystems: readonly PreparedFileSystem[]): Promise<readonly FileSystemRecord[]> {
   const devices = await machine.dm.list()
   const records: FileSystemRecord[] = []
   for (const {mounted, base, deviceBytes} of fileSystems) {
@@ -139,15 +140,54 @@ function groupByDevice(pieces: readonly Piece[]): ReadonlyMap<DeviceNumber, read
   return new Map(groups.values())
 }
 
-export interface StreamJob {
+export interface ImageJob {
   readonly image: SnapshotImage
   readonly streamBytes: number
+  readonly fileSystems: readonly PreparedFileSystem[]
   readonly session: ImageSession
   readonly signal: AbortSignal
   readonly onProgress: (progress: WriteProgress) => void
 }
 
-export async function saveStream(machine: Machine, job: StreamJob): Promise<WrittenStream> {
+export interface SavedImage {
+  readonly stream: WrittenStream
+  readonly fingerprints: readonly FileSystemRecord[]
+}
+
+/**
+ * Saves the stream, and meanwhile sees to the bases, to which nobody has written since the snapshot: what they are known by is
+ * read, and all of it gets from their caches to the disks. Returns or throws when both have ended; when one fails the other is
+ * ended, too.
+ */
+export async function saveImage(machine: Machine, job: ImageJob): Promise<SavedImage> {
+  const failed = new AbortController()
+  using stop = eitherOf([job.signal, failed.signal])
+  const orEndOther = async <Result>(work: Promise<Result>): Promise<Result> => {
+    try {
+      return await work
+    } catch (error) {
+      failed.abort(error)
+      throw error
+    }
+  }
+  const reading = orEndOther(settleBases(machine, job.fileSystems))
+  const writing = orEndOther(saveStream(machine, {...job, signal: stop.signal}))
+  try {
+    const [fingerprints, stream] = await Promise.all([reading, writing])
+    return {fingerprints, stream}
+  } finally {
+    await Promise.allSettled([reading, writing])
+  }
+}
+
+async function settleBases(machine: Machine, fileSystems: readonly PreparedFileSystem[]): Promise<readonly FileSystemRecord[]> {
+  const fingerprints = await readFingerprints(machine, fileSystems)
+  machine.faults.hit('fingerprints-read')
+  await flushDisks(machine, fileSystems.map(({base}) => base))
+  return fingerprints
+}
+
+async function saveStream(machine: Machine, job: ImageJob): Promise<WrittenStream> {
   const threads = machine.host.compressionThreads
   const freeBytes = readMeminfo(machine.files.readText('/proc/meminfo') ?? '')('MemFree')
   let isFirst = true
@@ -170,11 +210,7 @@ export async function saveStream(machine: Machine, job: StreamJob): Promise<Writ
   })
 }
 
-export interface ImageContents {
-  readonly stream: WrittenStream
-  /** Those that belong to the image. */
-  readonly fileSystems: readonly PreparedFileSystem[]
-  readonly fingerprints: readonly FileSystemRecord[]
+export interface ImageContents extends SavedImage {
   /** Those that were swapped out to at the snapshot. */
   readonly swaps: readonly SwapDevice[]
   readonly figures: Figures
@@ -182,8 +218,8 @@ export interface ImageContents {
 
 /** After this, and not before, the next boot resumes. */
 export async function makeValid(machine: Machine, session: ImageSession, contents: ImageContents): Promise<void> {
-  const {stream, fileSystems, fingerprints, swaps, figures} = contents
-  await flushDisks(machine, [...fileSystems.map(({base}) => base), ...swaps.map(({number}) => number)])
+  const {stream, fingerprints, swaps, figures} = contents
+  await flushDisks(machine, swaps.map(({number}) => number))
   const header = encodeHeader({
     kernel: {...machine.host.kernel, physicalPages: readPhysicalPages(stream.firstPage)},
     chunks: stream.chunks,

@@ -16,7 +16,7 @@ import {DirectDevice} from '../../../service/edge/direct-device.js'
 import {readChunks, readHeader} from '../../../service/image/read.js'
 import type {MergeList} from '../../../service/image/merge-list.js'
 import {decodeSuperblock, type ImageState} from '../../../service/image/superblock.js'
-import {hibernate} from '../../../service/stories/hibernate.js'
+import {hibernate, type StoryState} from '../../../service/stories/hibernate.js'
 import {recover} from '../../../service/stories/rollback.js'
 import {assertAsBefore} from '../fakes/as-before.js'
 import {fakeMachine, needed, ORIGINAL_TABLES, recordingRequest, type FakeMachine} from '../fakes/machine.js'
@@ -82,6 +82,42 @@ test('nobody but the service runs when the power goes', async (t) => {
   const fake = await fakeMachine(t, {needed: [needed(70), needed(71)]})
   await hibernate(recordingRequest(), fake.machine)
   t.deepEqual(fake.kernel.runningAtPowerOff, [[]])
+})
+
+test('a base that cannot be read ends the save', async (t) => {
+  const fake = await fakeMachine(t)
+  let isSaving = false
+  const blocks = {
+    ...fake.machine.blocks,
+    openForReading: (device: DeviceNumber) =>
+      isSaving ? Promise.reject(new Error('the base does not answer')) : fake.machine.blocks.openForReading(device),
+  }
+  const onState = (state: StoryState): void => void (isSaving = state === 'saving')
+  const outcome = await hibernate({...recordingRequest(), onState}, {...fake.machine, blocks})
+  t.regex(outcome.kind === 'rolled-back' ? outcome.cause.message : '', /the base does not answer/)
+  await assertAsBefore(t, fake)
+})
+
+test('a stream that cannot be saved is given up when nobody reads a base any more', async (t) => {
+  const fake = await fakeMachine(t)
+  let readers = 0
+  const blocks = {
+    ...fake.machine.blocks,
+    openForReading: async (device: DeviceNumber) => {
+      readers++
+      await sleep(300)
+      readers--
+      return await fake.machine.blocks.openForReading(device)
+    },
+  }
+  const begin = fake.spare.begin.bind(fake.spare)
+  fake.spare.begin = async () => Object.assign(await begin(), {write: () => Promise.reject(new Error('the disk is broken'))})
+  const readersThen: number[] = []
+  const onState = (state: StoryState): void => void (state === 'rolling-back' && readersThen.push(readers))
+  const outcome = await hibernate({...recordingRequest(), onState}, {...fake.machine, blocks})
+  t.regex(outcome.kind === 'rolled-back' ? outcome.cause.message : '', /the disk is broken/)
+  t.is(readersThen[0], 0)
+  await assertAsBefore(t, fake)
 })
 
 test('when the power does not go, the needed processes run again before the file systems are put back', async (t) => {
