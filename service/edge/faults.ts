@@ -2,8 +2,9 @@ import {FaultInjectedError} from '../errors.js'
 
 /**
  * Points at which a test lets the story fail or the service die, in the order in which they
- * are passed. PERMAFROST_FAULT=NAME or NAME:fail makes the point throw, NAME:kill ends the process
- * there as a crash would; several, with commas between them, reach a point of the way back.
+ * are passed; of 'fingerprints-read' and 'first-chunk-written' either may be the first.
+ * PERMAFROST_FAULT=NAME or NAME:fail makes the point throw, NAME:kill ends the process there as a crash
+ * would; several, with commas between them, reach a point of the way back.
  * Where the variable is not set a point costs an empty call.
  */
 export const FAULT_POINTS = [

@@ -185,6 +185,8 @@ class WriteRun {
     const {bytes, codec, storedBytes} = await this.#encode(slot, length)
     await before
     this.throwIfFailed()
+    // What is written after an abort only takes of the time, and of the disk, that the roll-back has.
+    this.#job.signal.throwIfAborted()
     const offset = this.#job.target.reserve(bytes.length)
     announcePlaced()
     const [digest] = await Promise.all([

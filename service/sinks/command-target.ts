@@ -10,6 +10,8 @@ import type {StreamTarget, TargetConnection} from './stream-target.js'
 
 /** Enough of what it says last to be its reason. */
 const WORDS_BYTES_MAXIMUM = 4096
+/** What a command has to take within its patience. */
+const PIECE_BYTES = 256 * 1024
 /** From its no longer reading to its end, and what it says about it. */
 const LAST_WORDS_MS = 2000
 const IMAGE_ID = 'PERMAFROST_IMAGE_ID'
@@ -66,7 +68,12 @@ class CommandConnection implements TargetConnection {
     if (signal.aborted) this.#abort()
   }
 
+  /** In pieces, so that a command that takes little at a time is not taken for one that takes nothing. */
   async append(bytes: Buffer): Promise<void> {
+    for (let start = 0; start < bytes.length; start += PIECE_BYTES) await this.#appendPiece(bytes.subarray(start, start + PIECE_BYTES))
+  }
+
+  async #appendPiece(bytes: Buffer): Promise<void> {
     const late = setTimeout(() => this.#kill(new Error(`it took nothing for ${this.#patienceMs / 1000} s`)), this.#patienceMs)
     try {
       await this.#output.append(bytes)

@@ -162,7 +162,7 @@ class HibernateAttempt extends Attempt<HibernateRequest> {
     const peakBytes = readPeakMemory(this.machine.files.readText('/proc/self/status') ?? '')
     this.note({service_peak_bytes: peakBytes, save_ms: Math.round(performance.now() - startedMs)})
     try {
-      await makeValid(this.machine, session, {...saved, swaps: this.swaps, figures: this.figures})
+      await makeValid(this.machine, session, {...saved, swaps: this.swaps, figures: this.figures, signal})
       faults.hit('image-valid')
       signal.throwIfAborted()
       onState('powering-off')

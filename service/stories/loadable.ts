@@ -6,7 +6,10 @@ import {readMeminfo} from './meminfo.js'
 export const FOR_THE_COPY = "for the kernel's copy"
 export const TO_LOAD = 'to load the image at the next boot'
 
-/** A kernel that has just started, an initramfs and the buffers of the loader, with some MiB for what it may not be short of. */
+/**
+ * A kernel that has just started, an initramfs and the buffers of the loader, with some MiB for what it may not be short of. An image
+ * with larger chunks, for which the loader has larger buffers, is made only where far more than those is free: chooseChunkBytes().
+ */
 const LOADER_BYTES = 64 * 2 ** 20
 
 /** For lists of page frames and the like: the kernel wants a page for each 170 of the image, prepare_image() in kernel/power/snapshot.c. */

@@ -145,7 +145,7 @@ class SnapshotAttempt extends Attempt<SnapshotRequest> {
     this.note({save_ms: Math.round(performance.now() - startedMs)})
     let frozen: FrozenProcesses | null = null
     try {
-      await makeValid(this.machine, session, {...saved, swaps: then === 'halt' ? this.swaps : [], figures: this.figures})
+      await makeValid(this.machine, session, {...saved, swaps: then === 'halt' ? this.swaps : [], figures: this.figures, signal})
       faults.hit('image-valid')
       signal.throwIfAborted()
       if (then === 'merge') return

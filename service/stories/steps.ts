@@ -86,10 +86,15 @@ export function takeSnapshot(
  * What a mount would change, as it lies on the bases now that the snapshot keeps them as they are. It is digested on the devices
  * at the bottom: a volume that is encrypted, or not active, when the next boot looks is as good as any other.
  */
-async function readFingerprints(machine: Machine, fileSystems: readonly PreparedFileSystem[]): Promise<readonly FileSystemRecord[]> {
+async function readFingerprints(
+  machine: Machine,
+  fileSystems: readonly PreparedFileSystem[],
+  signal: AbortSignal,
+): Promise<readonly FileSystemRecord[]> {
   const devices = await machine.dm.list()
   const records: FileSystemRecord[] = []
   for (const {mounted, base, deviceBytes} of fileSystems) {
+    signal.throwIfAborted()
     const {type, uuid, isReadOnly} = mounted
     await using source = await machine.blocks.openForReading(base)
     const places = await findFingerprintPlaces({source, fileSystemType: type, isReadOnly, deviceBytes})
@@ -156,8 +161,8 @@ export interface SavedImage {
 
 /**
  * Saves the stream, and meanwhile sees to the bases, to which nobody has written since the snapshot: what they are known by is
- * read, and all of it gets from their caches to the disks. Returns or throws when both have ended; when one fails the other is
- * ended, too.
+ * read, and all of it gets from their caches to the disks. Returns or throws when both have ended; when one fails the other does not
+ * begin anything more.
  */
 export async function saveImage(machine: Machine, job: ImageJob): Promise<SavedImage> {
   const failed = new AbortController()
@@ -170,7 +175,7 @@ export async function saveImage(machine: Machine, job: ImageJob): Promise<SavedI
       throw error
     }
   }
-  const reading = orEndOther(settleBases(machine, job.fileSystems))
+  const reading = orEndOther(settleBases(machine, job.fileSystems, stop.signal))
   const writing = orEndOther(saveStream(machine, {...job, signal: stop.signal}))
   try {
     const [fingerprints, stream] = await Promise.all([reading, writing])
@@ -180,10 +185,14 @@ export async function saveImage(machine: Machine, job: ImageJob): Promise<SavedI
   }
 }
 
-async function settleBases(machine: Machine, fileSystems: readonly PreparedFileSystem[]): Promise<readonly FileSystemRecord[]> {
-  const fingerprints = await readFingerprints(machine, fileSystems)
+async function settleBases(
+  machine: Machine,
+  fileSystems: readonly PreparedFileSystem[],
+  signal: AbortSignal,
+): Promise<readonly FileSystemRecord[]> {
+  const fingerprints = await readFingerprints(machine, fileSystems, signal)
   machine.faults.hit('fingerprints-read')
-  await flushDisks(machine, fileSystems.map(({base}) => base))
+  await flushDisks(machine, fileSystems.map(({base}) => base), signal)
   return fingerprints
 }
 
@@ -214,12 +223,13 @@ export interface ImageContents extends SavedImage {
   /** Those that were swapped out to at the snapshot. */
   readonly swaps: readonly SwapDevice[]
   readonly figures: Figures
+  readonly signal: AbortSignal
 }
 
 /** After this, and not before, the next boot resumes. */
 export async function makeValid(machine: Machine, session: ImageSession, contents: ImageContents): Promise<void> {
-  const {stream, fingerprints, swaps, figures} = contents
-  await flushDisks(machine, swaps.map(({number}) => number))
+  const {stream, fingerprints, swaps, figures, signal} = contents
+  await flushDisks(machine, swaps.map(({number}) => number), signal)
   const header = encodeHeader({
     kernel: {...machine.host.kernel, physicalPages: readPhysicalPages(stream.firstPage)},
     chunks: stream.chunks,
@@ -233,10 +243,14 @@ export async function makeValid(machine: Machine, session: ImageSession, content
 
 /**
  * A disk that keeps in its cache what it got before the snapshot would lose it with the power. Not every file system flushes
- * when it is frozen, FAT has nothing of the kind, and nobody flushes what is swapped out.
+ * when it is frozen, FAT has nothing of the kind, and nobody flushes what is swapped out. One at a time: the threads that wait for
+ * them are those that save the stream.
  */
-async function flushDisks({blocks}: Machine, disks: readonly DeviceNumber[]): Promise<void> {
-  await Promise.all(disks.map((disk) => blocks.flush(disk)))
+async function flushDisks({blocks}: Machine, disks: readonly DeviceNumber[], signal: AbortSignal): Promise<void> {
+  for (const disk of disks) {
+    signal.throwIfAborted()
+    await blocks.flush(disk)
+  }
 }
 
 function readPhysicalPages(firstPage: Buffer): number {

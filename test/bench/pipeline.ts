@@ -34,7 +34,7 @@ interface Result {
 
 const CORES = cpus().length
 /** That of service/image/lz4.ts. */
-const FAST = 8
+const FAST = 1
 const OURS = 'permafrost'
 
 const CONTENDERS: readonly Contender[] = [
