@@ -1,7 +1,7 @@
 #!/bin/bash
 # Brings a source tree to the state of the series: unpacks Debian's kernel source into DIRECTORY
 # when it is not there, then takes back and applies patches until exactly those of kernel/series
-# are in. Only files of patches that differ change, so that a build of the tree stays incremental.
+# are in. A file that comes out as it was keeps its date, so that a build of the tree stays incremental.
 #
 # usage: kernel/apply.sh DIRECTORY [TARBALL]
 set -euo pipefail
@@ -10,6 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tree=${1:?usage: kernel/apply.sh DIRECTORY [TARBALL]}
 tarball=${2:-/usr/src/linux-source-6.12.tar.xz}
 applied="$tree.applied"
+before="$tree.before"
 
 die() {
     echo "kernel/apply.sh: $*" >&2
@@ -64,14 +65,43 @@ apply() {
     done
 }
 
+# The files that the patches touch which are in, from the one after $1 on.
+touched() {
+    local name
+    for name in $(tail -n "+$(($1 + 1))" "$applied/series"); do
+        sed -n 's,^+++ b/\([^\t]*\).*,\1,p' "$applied/$name"
+    done | sort -u
+}
+
+keep_dates() {
+    local file
+    rm -rf "$before"
+    for file in $(touched "$1"); do
+        if [ -f "$tree/$file" ]; then
+            mkdir -p "$before/$(dirname "$file")"
+            cp -p "$tree/$file" "$before/$file"
+        fi
+    done
+}
+
+give_dates_back() {
+    local file
+    for file in $(touched "$1"); do
+        if cmp -s "$before/$file" "$tree/$file"; then touch -r "$before/$file" "$tree/$file"; fi
+    done
+    rm -rf "$before"
+}
+
 mkdir -p "$(dirname "$tree")"
 [ -f "$here/series" ] || die "Cannot read '$here/series'"
 if [ ! -d "$tree" ] || [ "$(cat "$applied/tarball" 2>/dev/null)" != "$(stat -c '%s %Y' "$tarball" 2>/dev/null)" ]; then
     unpack
 fi
 shared=$(common)
+keep_dates "$shared"
 if ! take_back "$shared"; then
     unpack
     shared=0
 fi
 apply "$shared"
+give_dates_back "$shared"
