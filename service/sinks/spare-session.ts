@@ -9,6 +9,9 @@ import {attempt, writeSuperblock} from './spare-access.js'
 /** Kept free behind the chunks: the header of an image of 120 GiB. */
 export const HEADER_ROOM_BYTES = 4 * 2 ** 20
 
+/** After so many bytes the device is told to flush while chunks go on, so that no more is left for the end. */
+export const FLUSH_AFTER_BYTES = 64 * 2 ** 20
+
 /**
  * Chunks go one behind the other from the start of the image area, the header section behind them. Of an image
  * that goes elsewhere there is only the header section, with room for nothing else: see AwaySink.
@@ -20,6 +23,11 @@ export class SpareSession implements ImageSession {
   readonly #digest: Digest
   readonly #becomes: 'valid' | 'away'
   #nextOffset = 0
+  /** Written since the last flush began. */
+  #unflushedBytes = 0
+  #isFlushing = false
+  /** Stays rejected when one fails: the kernel tells of an error once (fsync(2)), and a later flush would succeed. */
+  #flushed: Promise<void> = Promise.resolve()
 
   constructor(parts: {
     readonly path: string
@@ -50,6 +58,8 @@ export class SpareSession implements ImageSession {
   async write(bytes: Buffer, offset: number): Promise<void> {
     const place = this.#superblock.imageAreaOffset + offset
     await attempt('write the image to', this.#path, () => this.#device.write(bytes, place))
+    this.#unflushedBytes += bytes.length
+    if (this.#unflushedBytes >= FLUSH_AFTER_BYTES && !this.#isFlushing) this.#flushAhead()
   }
 
   async complete(image: CompletedImage): Promise<void> {
@@ -57,6 +67,7 @@ export class SpareSession implements ImageSession {
     if (alignUp(image.header.length) > roomBytes) throw this.#isFull()
     const headerOffset = this.#superblock.imageAreaOffset + this.#nextOffset
     await attempt('write the image to', this.#path, async () => {
+      await this.#flushed
       await this.#device.writePadded(image.header, headerOffset)
       await this.#device.flush()
     })
@@ -77,8 +88,19 @@ export class SpareSession implements ImageSession {
     )
   }
 
+  /** A flush under way has the file descriptor, whose number must not become another file's. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled([this.#flushed])
     await this.#device[Symbol.asyncDispose]()
+  }
+
+  #flushAhead(): void {
+    this.#unflushedBytes = 0
+    this.#isFlushing = true
+    this.#flushed = this.#device.flush()
+    this.#flushed.then(() => {
+      this.#isFlushing = false
+    }, () => undefined)
   }
 
   #isFull(): SinkError {
