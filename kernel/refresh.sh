@@ -21,7 +21,7 @@ git -C "$tree" format-patch -q -o "$here/patches" --no-signature --zero-commit -
         selftests*) now="Tests" ;;
         Documentation*) now="Documentation" ;;
         x86*) now=$group ;;
-        "PM: hold"* | *"hibernate: split"* | *"hibernate: map free"*) now="Preparation" ;;
+        "PM: hold"* | *"hibernate: split"* | *"hibernate: map free"* | *"hibernate: look at a word"*) now="Preparation" ;;
         *freeze_processes*) now="freeze_processes()" ;;
         *) now="snapshot_kernel()" ;;
         esac
