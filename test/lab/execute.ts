@@ -15,6 +15,7 @@ export interface ExecuteOptions extends RunOptions {
   readonly graceMs?: number
 }
 
+/** On the usual kernel, see Machine.slowness. */
 const DEFAULT_TIMEOUT_MS = 120_000
 
 /** The exit status a shell would show: 124 for a time-out, as timeout(1) does, 128 + N for signal N. */
@@ -36,7 +37,7 @@ export async function attemptInside(
   const stderr: Buffer[] = []
   const end = await machine.run({
     argv,
-    timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+    timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS * machine.slowness,
     graceMs: options.graceMs,
     onOutput: bytes => { stdout.push(bytes) },
     onErrorOutput: bytes => { stderr.push(bytes) }

@@ -16,6 +16,9 @@ import {isAlive, lastKiller, startQemu, pressKeys, typeText, unplugDisk, waitFor
 const AGENT_PATIENCE_MS = 20_000
 const LOCK_PATIENCE_MS = 5_000
 
+/** A boot takes 20 times as long, but the limits of what this is for are generous. */
+const DEBUG_SLOWNESS = 10
+
 /** Blocked tasks and processors, see Documentation/admin-guide/sysrq.rst; and how long printing them may take. */
 const SYSRQ_KEYS = ['w', 'l']
 const SYSRQ_MS = 3_000
@@ -91,6 +94,11 @@ export class Machine {
   get isRunning(): boolean {
     const qemu = this.exists ? this.state.qemu : null
     return qemu !== null && isAlive(qemu)
+  }
+
+  /** How many times as long as on the usual kernel something may take before it counts as hanging. */
+  get slowness(): number {
+    return this.state.isDebug ? DEBUG_SLOWNESS : 1
   }
 
   /** Verbs that change the machine hold this; commands in it do not. */

@@ -4,6 +4,7 @@ import {allMachines, type Machine} from '../machine.js'
 import {isAlive, killAndWait} from '../qemu.js'
 import {say} from '../say.js'
 
+/** On the usual kernel, see Machine.slowness. */
 const SHUTDOWN_PATIENCE_MS = 60_000
 const ANSWER_PATIENCE_MS = 5_000
 
@@ -21,8 +22,8 @@ export async function down(machine: Machine, options: {readonly isWiped: boolean
 
 async function powerOff(machine: Machine): Promise<void> {
   try {
-    await inside(machine, ['systemctl', 'poweroff', '--no-block'], {signal: AbortSignal.timeout(ANSWER_PATIENCE_MS)})
-    await machine.ended(AbortSignal.timeout(SHUTDOWN_PATIENCE_MS))
+    await inside(machine, ['systemctl', 'poweroff', '--no-block'], {signal: AbortSignal.timeout(ANSWER_PATIENCE_MS * machine.slowness)})
+    await machine.ended(AbortSignal.timeout(SHUTDOWN_PATIENCE_MS * machine.slowness))
   } catch (thrown) {
     if (machine.isRunning)
       say(`${machine.name}: does not shut down (${thrown instanceof Error ? thrown.message : String(thrown)}), pulling the plug`)

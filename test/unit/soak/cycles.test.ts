@@ -10,9 +10,11 @@ test('the spread of a figure is its least, its median and its most', t => {
 
 const SECOND = 1e6
 /** The machine was asked, ran for ten seconds, had no power for thirty, and ran for five. */
+const AFTER = {atMs: 45_000, tookMs: 0}
 const OFF = {fromMs: 10_000, untilMs: 40_000}
 const BEFORE: Reading = {
   atMs: 0,
+  tookMs: 0,
   fields: {
     monotonic: 100 * SECOND, boottime: 200 * SECOND, realtime: 1.7e15, left_monotonic: 1000 * SECOND, left_boottime: 1000 * SECOND, slept: 10, early: 0
   }
@@ -35,12 +37,12 @@ const WRONG: Readonly<Record<string, {readonly fields: Partial<typeof RIGHT>, re
 }
 
 test('clocks and timers that are right are found right', t => {
-  t.deepEqual(judgeTimers(BEFORE, {atMs: 45_000, fields: RIGHT}, OFF), [])
+  t.deepEqual(judgeTimers(BEFORE, {...AFTER, fields: RIGHT}, OFF, 1), [])
 })
 
 for (const [what, {fields, complaint}] of Object.entries(WRONG)) {
   test(`it is noticed when ${what}`, t => {
-    const complaints = judgeTimers(BEFORE, {atMs: 45_000, fields: {...RIGHT, ...fields}}, OFF)
+    const complaints = judgeTimers(BEFORE, {...AFTER, fields: {...RIGHT, ...fields}}, OFF, 1)
     t.is(complaints.length, 1)
     t.regex(complaints[0] ?? '', complaint)
   })
