@@ -9,23 +9,17 @@ export interface Lz4 {
   decompress(source: Uint8Array, target: Uint8Array): Promise<number>
 }
 
-/**
- * How far LZ4 skips ahead where it finds no match; 1 is what LZ4_compress_default() takes, and the kernel's. Eight is half as
- * fast again (1131 against 771 MB/s a core) and costs a fifth more space on shared libraries; a save is not faster by it.
- */
-const ACCELERATION = 1
-
 export function loadLz4(): Lz4 {
   const library = koffi.load('liblz4.so.1')
   const compress = library.func(
-    'int LZ4_compress_fast(const void *source, void *target, int sourceBytes, int targetBytes, int acceleration)',
+    'int LZ4_compress_default(const void *source, void *target, int sourceBytes, int targetBytes)',
   )
   const decompress = library.func(
     'int LZ4_decompress_safe(const void *source, void *target, int sourceBytes, int targetBytes)',
   )
   return {
     async compress(source, target) {
-      return (await callOnThread<number>(compress, source, target, source.byteLength, target.byteLength, ACCELERATION)).value
+      return (await callOnThread<number>(compress, source, target, source.byteLength, target.byteLength)).value
     },
     async decompress(source, target) {
       return (await callOnThread<number>(decompress, source, target, source.byteLength, target.byteLength)).value
