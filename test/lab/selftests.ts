@@ -110,6 +110,7 @@ async function build(source: string, target: string): Promise<void> {
 export class SelftestRunner {
   readonly #machine: Machine
   readonly #reports = new Map<Selftest, Promise<readonly TestPoint[]>>()
+  readonly #consoles = new Map<string, string>()
 
   constructor(machine: Machine) {
     this.#machine = machine
@@ -129,6 +130,11 @@ export class SelftestRunner {
     return points.find(point => point.name === name) ?? {name, outcome: 'failed', text: `not reported; the last was:\n${last}`}
   }
 
+  /** What the console said while a program ran; empty when it has not run. */
+  consoleDuring(program: string): string {
+    return this.#consoles.get(program) ?? ''
+  }
+
   async #run(test: Selftest): Promise<readonly TestPoint[]> {
     const programs = join(await provideSelftests(), test.folder)
     const directory = `${IN_MACHINE}/${test.folder}`
@@ -137,7 +143,9 @@ export class SelftestRunner {
       await push(this.#machine, join(programs, file), `${directory}/${file}`)
     const script = 'cd "$1"; exec "./$2" 2>&1'
     const words = ['env', SCRATCH_VARIABLE, 'sh', '-c', script, 'sh', directory, test.program]
+    const begin = this.#machine.consoleText().length
     const outcome = await attemptInside(this.#machine, words, {timeoutMs: PROGRAM_PATIENCE_MS})
+    this.#consoles.set(test.program, this.#machine.consoleText().slice(begin))
     const points = testPointsOf(outcome.stdout)
     const isWhole = outcome.status === 0 || points.some(point => point.outcome === 'failed')
     const end = {name: `exit status ${outcome.status}`, outcome: 'failed' as const, text: outcome.stdout.slice(-2000)}
