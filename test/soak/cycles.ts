@@ -13,7 +13,7 @@ import {PAYLOADS} from './work/payloads.js'
 import {STRESS} from './work/stress.js'
 import {TERMINAL} from './work/terminal.js'
 import {TIMERS} from './work/timers.js'
-import type {Judge, Off, Work} from './work/work.js'
+import {startWork, type Judge, type Off, type Work} from './work/work.js'
 
 interface Settings {
   readonly limit: Limit
@@ -38,7 +38,7 @@ export async function runCycles({limit, isDebug}: Settings): Promise<Outcome> {
     isDebug
   })
   for (const work of WORKS)
-    await work.start(machine)
+    await startWork(machine, work)
   const run = new Run(machine, limit.rounds)
   while (run.goesOn && !limit.isReached(run.ends.length))
     await run.cycle()

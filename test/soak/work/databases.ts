@@ -9,6 +9,7 @@ const SQLITE_PATH = '/var/lib/data.sqlite'
 export const SQLITE: Work = {
   title: 'sqlite',
   packages: [],
+  units: ['database'],
   start: async machine => { await startDatabase(machine, 'database', SQLITE_PATH) },
   watch: async machine => {
     const before = await checkDatabase(machine, SQLITE_PATH)
@@ -46,6 +47,7 @@ interface Balances {
 export const POSTGRESQL: Work = {
   title: 'PostgreSQL under pgbench',
   packages: ['postgresql'],
+  units: [SERVER, CLIENTS],
   start: startPostgresql,
   watch: async machine => {
     const [server, clients] = [await stateOfUnit(machine, SERVER), await stateOfUnit(machine, CLIENTS)]

@@ -14,6 +14,7 @@ const SLEEPERS = 1000
 export const HELD_MEMORY: Work = {
   title: 'memory',
   packages: [],
+  units: ['hold'],
   start: async machine => { await holdMemory(machine, 'hold', HELD_MIB) },
   watch: async machine => {
     const before = await checkMemory(machine, 'hold')
@@ -24,6 +25,7 @@ export const HELD_MEMORY: Work = {
 export const FSYNCED_DIARY: Work = {
   title: 'diary',
   packages: [],
+  units: ['diary'],
   start: async machine => { await startPayload(machine, 'diary', 'append', DIARY) },
   watch: async machine => {
     const before = await appendedLines(machine, DIARY)
@@ -42,6 +44,7 @@ export const FSYNCED_DIARY: Work = {
 export const CONVERSATION: Work = {
   title: 'TCP connection',
   packages: [],
+  units: ['talk'],
   start: async machine => { await startTellingPayload(machine, 'talk', 'talk') },
   watch: async machine => {
     const before = await askPayload(machine, 'talk')
@@ -60,6 +63,7 @@ export const CONVERSATION: Work = {
 export const SLEEPING_PROCESSES: Work = {
   title: `${SLEEPERS} sleeping processes`,
   packages: [],
+  units: ['sleepers'],
   start: async machine => { await startTellingPayload(machine, 'sleepers', 'sleepers', String(SLEEPERS)) },
   watch: async () => await Promise.resolve(async resumed => {
     const {answered, wrong} = await askPayload(resumed, 'sleepers')

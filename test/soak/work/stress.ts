@@ -7,8 +7,8 @@ import {complaintsAboutUnit, startUnit, stateOfUnit, wordsOfUnit, type Work} fro
 const STRESSORS = ['vm', 'pipe', 'futex', 'timer', 'aio']
 const FILE_MIB = 24
 
-/** The others must come to something, too. */
-const IN_THE_BACKGROUND = ['Nice=10', 'CPUWeight=20']
+/** The other works must come to something, too. */
+const IN_THE_BACKGROUND = ['Nice=10', 'CPUWeight=2']
 
 /** So much processor time after a resume before the verdict is asked for. */
 const WORKED_SECONDS = 2
@@ -74,6 +74,8 @@ function untilAsked({title, packages, unit, argv, judge}: Program): Work {
   return {
     title,
     packages,
+    // A new one begins after each verdict, with a weight of its own.
+    units: [],
     start,
     watch: async machine => {
       const before = await stateOfUnit(machine, unit)

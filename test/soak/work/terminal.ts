@@ -12,6 +12,7 @@ const QUESTION = 'n=$((n + 1)); echo "answer $n of $$ on $(tty) with $(stty size
 export const TERMINAL: Work = {
   title: 'tmux session',
   packages: ['tmux'],
+  units: ['soak-terminal'],
   start: async machine => {
     await startUnit(machine, {
       unit: 'soak-terminal',

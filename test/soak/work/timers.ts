@@ -13,6 +13,7 @@ const AWAKE_BEFORE_ANSWER_MS = 5000
 export const TIMERS: Work = {
   title: 'timers',
   packages: [],
+  units: ['timers'],
   start: async machine => { await startTellingPayload(machine, 'timers', 'timers') },
   watch: async machine => {
     const before = await readTimers(machine)

@@ -6,9 +6,20 @@ export interface Work {
   readonly title: string
   /** Debian packages it needs in the machine. */
   readonly packages: readonly string[]
+  /** Services of the machine that are there once it has been started, and as long as the machine is. */
+  readonly units: readonly string[]
   readonly start: (machine: Machine) => Promise<void>
   /** Takes down what is to be compared after the resume; what it gives says then what does not hold. */
   readonly watch: (machine: Machine) => Promise<Judge>
+}
+
+/** Of processor time, where everybody else has 100: who saves the machine, and who asks how the work is, come first. */
+const WORK_WEIGHT = 10
+
+export async function startWork(machine: Machine, work: Work): Promise<void> {
+  await work.start(machine)
+  for (const unit of work.units)
+    await inside(machine, ['systemctl', 'set-property', '--runtime', `${unit}.service`, `CPUWeight=${WORK_WEIGHT}`])
 }
 
 export type Judge = (machine: Machine, off: Off) => Promise<string[]>

@@ -9,8 +9,8 @@ test('the spread of a figure is its least, its median and its most', t => {
 })
 
 const SECOND = 1e6
-/** The machine was asked, ran for ten seconds, had no power for thirty, and ran for five. */
 const AFTER = {atMs: 45_000, tookMs: 0}
+/** The machine was asked, ran for ten seconds, had no power for thirty, and ran for five. */
 const OFF = {fromMs: 10_000, untilMs: 40_000}
 const BEFORE: Reading = {
   atMs: 0,
