@@ -53,9 +53,12 @@ async function processorsOf(where: ScratchMachine, unit: string): Promise<string
 test.serial('a self-test goes to a snapshot and back, without switching off', async t => {
   const before = await checkMemory(machine, 'hold')
   const {qemu} = machine.state
+  const console = machine.consoleText().length
   const {ok, figures} = JSON.parse(await inside(machine, ['permafrost', 'selftest', '--json'])) as {ok: boolean, figures: Record<string, number>}
   t.true(ok)
   t.log(`${figures['round_trip_ms'] ?? ''} ms there and back`)
+  // What the kernel has said in between has gone with the rest of its memory.
+  t.regex(machine.consoleText().slice(console), /PM: snapshot_kernel: \d+ pages in place/)
   t.deepEqual(machine.state.qemu, qemu)
   t.deepEqual(await memoryComplaints(machine, 'hold', before), [])
   t.deepEqual(await diaryComplaints(machine, DIARY), [])

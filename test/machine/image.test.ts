@@ -103,6 +103,12 @@ for (const {who, disk: name, act} of casesOfRun([EMPTIES_XFS_LOG, SWAPS], [WRITE
     t.regex(await inside(machine, ['permafrost', 'image', 'show']), /^state +aborted$/m)
   })
 
+test.serial('starts anew and says why with more memory than at the snapshot', async t => {
+  await save(t)
+  machine.update({memoryMib: machine.state.memoryMib + 64})
+  await startsAnew(t, /not resuming: the kernel refused the image: other memory map/)
+})
+
 /** Where Linux swaps out first to a disk that does not turn, and then at multiples of that: setup_clusters() in mm/swapfile.c. */
 const FIRST_CLUSTER = 64 * 2 ** 20
 
