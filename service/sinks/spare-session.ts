@@ -9,7 +9,7 @@ import {attempt, writeSuperblock} from './spare-access.js'
 /** Kept free behind the chunks: the header of an image of 120 GiB. */
 export const HEADER_ROOM_BYTES = 4 * 2 ** 20
 
-/** After so many bytes the device is told to flush while chunks go on, so that no more is left for the end. */
+/** After so many bytes the device is told to flush while chunks go on, so that less is left for the end. */
 export const FLUSH_AFTER_BYTES = 64 * 2 ** 20
 
 /**

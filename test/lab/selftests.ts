@@ -130,9 +130,9 @@ export class SelftestRunner {
     return points.find(point => point.name === name) ?? {name, outcome: 'failed', text: `not reported; the last was:\n${last}`}
   }
 
-  /** What the console said while a program ran; empty when it has not run. */
-  consoleDuring(program: string): string {
-    return this.#consoles.get(program) ?? ''
+  /** What the console said while a program of a folder ran; empty when it has not run. */
+  consoleDuring(folder: string, program: string): string {
+    return this.#consoles.get(`${folder}/${program}`) ?? ''
   }
 
   async #run(test: Selftest): Promise<readonly TestPoint[]> {
@@ -145,7 +145,7 @@ export class SelftestRunner {
     const words = ['env', SCRATCH_VARIABLE, 'sh', '-c', script, 'sh', directory, test.program]
     const begin = this.#machine.consoleText().length
     const outcome = await attemptInside(this.#machine, words, {timeoutMs: PROGRAM_PATIENCE_MS})
-    this.#consoles.set(test.program, this.#machine.consoleText().slice(begin))
+    this.#consoles.set(`${test.folder}/${test.program}`, this.#machine.consoleText().slice(begin))
     const points = testPointsOf(outcome.stdout)
     const isWhole = outcome.status === 0 || points.some(point => point.outcome === 'failed')
     const end = {name: `exit status ${outcome.status}`, outcome: 'failed' as const, text: outcome.stdout.slice(-2000)}

@@ -57,7 +57,7 @@ test.serial('a self-test goes to a snapshot and back, without switching off', as
   const {ok, figures} = JSON.parse(await inside(machine, ['permafrost', 'selftest', '--json'])) as {ok: boolean, figures: Record<string, number>}
   t.true(ok)
   t.log(`${figures['round_trip_ms'] ?? ''} ms there and back`)
-  // What the kernel has said in between has gone with the rest of its memory.
+  // On the console, for what the kernel has said in between has gone with the rest of its memory.
   t.regex(machine.consoleText().slice(console), /PM: snapshot_kernel: \d+ pages in place/)
   t.deepEqual(machine.state.qemu, qemu)
   t.deepEqual(await memoryComplaints(machine, 'hold', before), [])
