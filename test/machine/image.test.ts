@@ -119,9 +119,12 @@ async function isBlank(path: string, offset: number): Promise<boolean> {
   return buffer.every(byte => byte === 0)
 }
 
+/** On a host with two more machines at work it takes more than two minutes. */
+const SWAP_PATIENCE_MS = 600_000
+
 /** Of 60 MB that are random two thirds, to a disk that does not turn and that is told what is free. */
 async function swapOut(): Promise<void> {
-  await insideShell(machine, `
+  await inside(machine, ['sh', '-euc', `
     swapoff -a
     device=$(readlink -f /dev/disk/by-id/virtio-swap)
     echo 0 > /sys/block/\${device#/dev/}/queue/rotational
@@ -131,8 +134,11 @@ async function swapOut(): Promise<void> {
     sha256sum < /var/tmp/random > /run/before
     systemd-run --quiet --unit=swapped --property=MemoryMax=20M --property=MemorySwapMax=infinity \
       sh -c 'cat /var/tmp/random /run/more | tail -c 60M | sha256sum > /run/after'
-    until [ "$(awk '/^SwapTotal/ {total = $2} /^SwapFree/ {print total - $2}' /proc/meminfo)" -gt 30000 ]; do sleep 0.2; done
-    rm /var/tmp/random`)
+    until [ "$(awk '/^SwapTotal/ {total = $2} /^SwapFree/ {print total - $2}' /proc/meminfo)" -gt 30000 ]; do
+      systemctl is-active --quiet swapped
+      sleep 0.2
+    done
+    rm /var/tmp/random`], {timeoutMs: SWAP_PATIENCE_MS})
 }
 
 /** Ends what reads, so that it goes through all it has. */
