@@ -16,7 +16,7 @@ import {run} from '../lab/tool.js'
 import {cut} from '../lab/verbs/down.js'
 import {hibernate} from '../lab/verbs/hibernate.js'
 import {resume} from '../lab/verbs/resume.js'
-import {checkMemory, holdMemory, memoryComplaints} from '../lab/workload.js'
+import {checkMemory, holdMemory, memoryComplaints, waitFor} from '../lab/workload.js'
 import {casesOfRun} from '../lib/cases.js'
 
 /** Images that were carried about, and file systems that somebody had between the snapshot and the resume. */
@@ -119,12 +119,9 @@ async function isBlank(path: string, offset: number): Promise<boolean> {
   return buffer.every(byte => byte === 0)
 }
 
-/** On a host with two more machines at work it takes more than two minutes. */
-const SWAP_PATIENCE_MS = 600_000
-
 /** Of 60 MB that are random two thirds, to a disk that does not turn and that is told what is free. */
 async function swapOut(): Promise<void> {
-  await inside(machine, ['sh', '-euc', `
+  await insideShell(machine, `
     swapoff -a
     device=$(readlink -f /dev/disk/by-id/virtio-swap)
     echo 0 > /sys/block/\${device#/dev/}/queue/rotational
@@ -133,12 +130,10 @@ async function swapOut(): Promise<void> {
     head -c 60M /dev/urandom > /var/tmp/random
     sha256sum < /var/tmp/random > /run/before
     systemd-run --quiet --unit=swapped --property=MemoryMax=20M --property=MemorySwapMax=infinity \
-      sh -c 'cat /var/tmp/random /run/more | tail -c 60M | sha256sum > /run/after'
-    until [ "$(awk '/^SwapTotal/ {total = $2} /^SwapFree/ {print total - $2}' /proc/meminfo)" -gt 30000 ]; do
-      systemctl is-active --quiet swapped
-      sleep 0.2
-    done
-    rm /var/tmp/random`], {timeoutMs: SWAP_PATIENCE_MS})
+      sh -c 'cat /var/tmp/random /run/more | tail -c 60M | sha256sum > /run/after'`)
+  await waitFor(machine, `! systemctl is-active --quiet swapped ||
+    [ "$(awk '/^SwapTotal/ {total = $2} /^SwapFree/ {print total - $2}' /proc/meminfo)" -gt 30000 ]`)
+  await insideShell(machine, 'systemctl is-active --quiet swapped; rm /var/tmp/random')
 }
 
 /** Ends what reads, so that it goes through all it has. */

@@ -1,15 +1,16 @@
-import {closeSync, mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync} from 'node:fs'
+import {mkdtempSync, rmSync, truncateSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import {setImmediate, setTimeout as delay} from 'node:timers/promises'
 import test from 'ava'
 import {allocateAligned} from '../../../service/edge/aligned.js'
 import {DirectDevice} from '../../../service/edge/direct-device.js'
+import {openFiles} from '../../../service/edge/files.js'
 import {SinkError} from '../../../service/errors.js'
 import {loadDigest} from '../../../service/image/digest.js'
-import {decodeSuperblock, SUPERBLOCK_BYTES} from '../../../service/image/superblock.js'
 import {layOutDevice} from '../../../service/sinks/layout.js'
 import {writeSuperblock} from '../../../service/sinks/spare-access.js'
+import {SpareDevice} from '../../../service/sinks/spare-device.js'
 import {FLUSH_AFTER_BYTES, SpareSession} from '../../../service/sinks/spare-session.js'
 
 const MIB = 2 ** 20
@@ -50,7 +51,7 @@ test('an image of which a part could not be flushed does not become valid', asyn
     message: /EIO/,
   })
   await session[Symbol.asyncDispose]()
-  t.is(stateOn(path), 'writing')
+  t.is(await new SpareDevice(path, {files: openFiles(), digest}).readState(), 'writing')
 })
 
 test('the device is closed when a flush under way has ended, and not before', async (t) => {
@@ -107,12 +108,4 @@ function holdFlushes(device: DirectDevice): {readonly count: number; end(): void
       device.flush = flush
     },
   }
-}
-
-function stateOn(path: string): string {
-  const sector = Buffer.alloc(SUPERBLOCK_BYTES)
-  const fd = openSync(path, 'r')
-  readSync(fd, sector)
-  closeSync(fd)
-  return decodeSuperblock(sector, digest, path).state
 }
